@@ -1,0 +1,1 @@
+"""The speed of Relay beside its peers, measured in one run: ``python -m benchmarks``."""

@@ -1,0 +1,60 @@
+"""Before anything is measured: does the contestant relay each scenario's exchange rightly?
+
+A proxy that answers 502 at once would otherwise win.
+"""
+
+import asyncio
+import http.client
+
+from benchmarks.load import LoadError, open_streams
+from benchmarks.payloads import (
+    DOWNLOAD_PATH,
+    RECEIVED_HEADER,
+    SMALL_BODY,
+    SMALL_PATH,
+    UPLOAD_ANSWER,
+    UPLOAD_PATH,
+    UPLOAD_SIZE,
+    download_body,
+)
+from benchmarks.processes import HOST
+
+
+def check(port: int, path: str) -> str | None:
+    """What is wrong, or None."""
+    try:
+        if path == SMALL_PATH:
+            _exchange(port, "GET", path, SMALL_BODY)
+        elif path == DOWNLOAD_PATH:
+            _exchange(port, "GET", path, download_body())
+        elif path == UPLOAD_PATH:
+            received = _exchange(port, "POST", path, UPLOAD_ANSWER, b"0" * UPLOAD_SIZE)
+            if int(received or 0) < UPLOAD_SIZE:
+                return f"of {UPLOAD_SIZE} bytes sent, the upstream got {received}"
+        else:
+            asyncio.run(_stream(port))
+    except (OSError, http.client.HTTPException, LoadError) as error:
+        return str(error) or repr(error)
+    return None
+
+
+def _exchange(
+    port: int, method: str, path: str, expected: bytes, body: bytes | None = None
+) -> str | None:
+    connection = http.client.HTTPConnection(HOST, port, timeout=20)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        got = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise LoadError(f"{method} {path} got status {response.status}")
+    if got != expected:
+        raise LoadError(f"{method} {path}: a wrong body of {len(got)} bytes, not {len(expected)}")
+    return response.getheader(RECEIVED_HEADER)
+
+
+async def _stream(port: int) -> None:
+    async with open_streams(port, 1):
+        pass

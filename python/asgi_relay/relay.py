@@ -1,0 +1,284 @@
+"""`Relay`, the ASGI app: checks its parameters, lives and dies with its loops, runs exchanges."""
+
+from __future__ import annotations
+
+import logging
+import os
+from asyncio.events import _get_running_loop
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from . import _engine
+from ._loop import Port, current_port, forget_ports
+from ._parameters import (
+    client_certificate,
+    exception_kinds,
+    flag,
+    header_values,
+    names,
+    number,
+    optional_names,
+    statuses,
+    text,
+    trust,
+    whole_number,
+    without_user_information,
+)
+from ._pump import COMPLETE, FAILED, LARGE, Pump, Receive, Scope, Send, send_text
+from .config import Limits, Timeout, limits_from, timeout_from
+from .exceptions import ConnectError, ReadTimeout
+from .transports import caller_for
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Relay:
+    """An ASGI app that passes requests on to an upstream.
+
+    Mount it (`Include("/auth", app=Relay("http://auth-service:8000"))`), or serve it as it is.
+    What the client asks for below the mount is asked of `target_base_url` + `upstream_prefix`,
+    octets unchanged.
+
+    A wrong parameter raises `TypeError` or `ValueError` with its name, here and not later.
+
+    target_base_url: `http://`, `https://` (`ws`, `wss` are taken as these), or
+        `http+unix://%2Frun%2Fapp.sock` for a Unix socket; its path is kept. User information in
+        it is sent as Basic `Authorization` (RFC 7617).
+    upstream_prefix: put between the base path and the client's path.
+    preserve_host: send the client's Host instead of the target's authority.
+    rewrite_set_cookie_domain: called with each cookie's Domain (`""` for none); `""` drops the
+        attribute, another str sets it, `None` leaves the cookie octet by octet.
+    timeout: seconds, `None`, `Timeout`, or any object with its four attributes.
+    limits: `Limits`, or any object with its attributes.
+    follow_redirects: follow up to 20 instead of passing them on. Credentials and
+        `extra_request_headers` do not go to another origin.
+    extra_request_headers: sent upstream in place of the client's of the same names.
+    drop_request_headers, drop_response_headers: names that do not pass. The headers that the
+        relay computes (X-Forwarded-For and the like) are computed afterwards.
+    allow_request_headers, allow_response_headers: where given, only these pass, beside the
+        computed ones and the framing.
+    transport: an upstream in this process: `ASGITransport`, or any object with httpx's
+        `handle_async_request`.
+    max_retries: tries after the first.
+    retry_backoff_factor: `factor * 2**(n-1)` seconds before retry n.
+    retry_statuses: answers that are worth another try.
+    retry_exceptions: failures that are worth another try, as classes of this package or httpx's
+        of the same names; a base class stands for its subclasses.
+    retry_non_idempotent: retry POST and PATCH, too, after the upstream may have seen them
+        (RFC 9110 §9.2.2). A failure to connect is retried for every method.
+    verify: check the upstream's certificate against the platform's authorities (`True`), those in
+        a PEM file or folder (its path), or not at all (`False`).
+    cert: client certificate: the path of a PEM file with certificate and key, or a pair of paths.
+    shutdown_grace: seconds that `shutdown()` leaves to requests in flight.
+    logger: gets one INFO line per event; no line carries a secret.
+    """
+
+    def __init__(
+        self,
+        target_base_url: str,
+        *,
+        upstream_prefix: str = "/",
+        preserve_host: bool = False,
+        rewrite_set_cookie_domain: Callable[[str], str | None] | None = None,
+        timeout: Any = Timeout(),  # noqa: B008 - it does not change
+        limits: Any = Limits(),  # noqa: B008 - it does not change
+        follow_redirects: bool = False,
+        extra_request_headers: Mapping[str, str] = _NO_HEADERS,
+        drop_request_headers: Iterable[str] = (),
+        drop_response_headers: Iterable[str] = (),
+        allow_request_headers: Iterable[str] | None = None,
+        allow_response_headers: Iterable[str] | None = None,
+        transport: Any = None,
+        max_retries: int = 0,
+        retry_backoff_factor: float = 0.2,
+        retry_statuses: Iterable[int] = (502, 503, 504),
+        retry_exceptions: Iterable[type[BaseException]] = (ConnectError, ReadTimeout),
+        retry_non_idempotent: bool = False,
+        verify: bool | str | os.PathLike[str] = True,
+        cert: str | os.PathLike[str] | tuple[Any, ...] | None = None,
+        shutdown_grace: float = 5.0,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        if rewrite_set_cookie_domain is not None and not callable(rewrite_set_cookie_domain):
+            raise TypeError(
+                f"rewrite_set_cookie_domain: {rewrite_set_cookie_domain!r} is not callable or None"
+            )
+        if logger is not None and not hasattr(logger, "info"):
+            raise TypeError(f"logger: {logger!r} is not a logging.Logger or None")
+        url, credentials = without_user_information(text("target_base_url", target_base_url))
+        headers = header_values("extra_request_headers", extra_request_headers)
+        if credentials and not any(name.lower() == "authorization" for name, _ in headers):
+            headers.append(("authorization", credentials))
+        verified, authorities = trust(verify)
+        settings = {
+            "target_base_url": url,
+            "upstream_prefix": text("upstream_prefix", upstream_prefix),
+            "preserve_host": flag("preserve_host", preserve_host),
+            "timeout": timeout_from(timeout).as_tuple(),
+            "limits": _limits(limits_from(limits)),
+            "follow_redirects": flag("follow_redirects", follow_redirects),
+            "extra_request_headers": headers,
+            "drop_request_headers": names("drop_request_headers", drop_request_headers),
+            "drop_response_headers": names("drop_response_headers", drop_response_headers),
+            "allow_request_headers": optional_names("allow_request_headers", allow_request_headers),
+            "allow_response_headers": optional_names(
+                "allow_response_headers", allow_response_headers
+            ),
+            "in_memory": transport is not None,
+            "max_retries": whole_number("max_retries", max_retries),
+            "retry_backoff_factor": number("retry_backoff_factor", retry_backoff_factor),
+            "retry_statuses": statuses("retry_statuses", retry_statuses),
+            "retry_exceptions": exception_kinds("retry_exceptions", retry_exceptions),
+            "retry_non_idempotent": flag("retry_non_idempotent", retry_non_idempotent),
+            "verify": verified,
+            "authorities": authorities,
+            "cert": client_certificate(cert),
+            "report": logger is not None,
+        }
+        self._caller = None if transport is None else caller_for(transport)
+        self._rewrite = rewrite_set_cookie_domain
+        self._grace = number("shutdown_grace", shutdown_grace)
+        self._logger = logger
+        self._port: Port | None = None
+        self._drains = 0
+        self._max_retries = max_retries
+        self._engine = _engine.Relay(settings)
+
+    def __repr__(self) -> str:
+        state = "running" if self._engine.running else "not started"
+        return f"<Relay to {self._engine.target}, {self._max_retries} retries, {state}>"
+
+    async def startup(self) -> None:
+        """Start the engine. Idempotent; a request on a relay that was not started does it, too."""
+        self._attach()
+        self._engine.startup()
+
+    async def shutdown(self) -> None:
+        """Finish the requests in flight within `shutdown_grace`, close everything.
+
+        Idempotent, and safe from another loop than that of `startup`. The relay can be started
+        again.
+        """
+        port = self._attach()
+        drain = self._engine.shutdown(port.engine, self._grace)
+        self._drains += 1
+        try:
+            if drain is not None:
+                waiter = port.create_waiter()
+                if drain.park(waiter):
+                    await waiter
+        finally:
+            self._drains -= 1
+            if drain is not None:
+                drain.finish()
+            self._detach(port)
+
+    async def __aenter__(self) -> Relay:
+        await self.startup()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope: `http` is relayed, `lifespan` is answered."""
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        port = self._port
+        if port is None or (port.loop is not _get_running_loop() and not port.is_current()):
+            port = self._attach()
+        try:
+            exchange = self._engine.start(scope, port.engine)
+        except _engine.BadRequest as error:
+            await send_text(send, 400, f"Bad request: {error}")
+            return
+        pump = None
+        complete = False
+        try:
+            plan = exchange.body_plan
+            if plan:
+                pump = self._pump(exchange, port, receive)
+                await pump.begin(plan)
+            port.flush_soon()
+            while True:
+                waiter = port.create_waiter()
+                if exchange.park(waiter):
+                    await waiter
+                taken = exchange.take(self._rewrite)
+                if taken is None:
+                    continue
+                status, headers, body, flags = taken
+                if flags > COMPLETE:
+                    pump = pump or self._pump(exchange, port, receive)
+                    if not pump.heed(flags):
+                        return
+                if status:
+                    await send(
+                        {"type": "http.response.start", "status": status, "headers": headers}
+                    )
+                complete = flags & COMPLETE != 0
+                if complete:
+                    await send({"type": "http.response.body", "body": body, "more_body": False})
+                    return
+                if body or status:
+                    if len(body) >= LARGE:
+                        pump = pump or self._pump(exchange, port, receive)
+                        pump.watch()
+                    # Without an octet, too: some servers hold the head back until now.
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                if flags & FAILED and pump is not None:
+                    # The server must cut the response short, and raising is how to make it.
+                    raise pump.failure()
+        finally:
+            if not complete:
+                exchange.abort()
+            if pump is not None:
+                await pump.end(complete)
+
+    def _pump(self, exchange: _engine.Exchange, port: Port, receive: Receive) -> Pump:
+        return Pump(exchange, port, receive, self._logger, self._caller)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            raise NotImplementedError(f"a Relay does not relay {scope['type']!r} scopes yet")
+        await receive()
+        try:
+            await self.startup()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _attach(self) -> Port:
+        """Use the running loop's port from now on."""
+        port = current_port()
+        port.users.add(self)
+        self._port = port
+        return port
+
+    def _detach(self, port: Port) -> None:
+        """Let go of a port, unless somebody still waits at it; its last relay closes it."""
+        if self._drains or self._engine.running:
+            return
+        self._port = None
+        port.users.discard(self)
+        if not port.users:
+            port.close()
+
+
+def _limits(limits: Limits) -> tuple[int | None, int | None, float | None]:
+    return limits.max_connections, limits.max_keepalive_connections, limits.keepalive_expiry
+
+
+def _after_fork() -> None:
+    _engine.after_fork()
+    forget_ports()
+
+
+# Where there is no fork, there is nothing to forget.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

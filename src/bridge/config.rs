@@ -1,0 +1,194 @@
+//! Reads a relay's configuration from what `asgi_relay.Relay` passes. Types and ranges of single
+//! values were checked there; here they become the engine's own types.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{HeaderMap, HeaderName, StatusCode};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+
+use crate::engine::config::{Config, Headers, Limits, Timeouts};
+use crate::engine::error::Kind;
+use crate::engine::policy::headers::hop_by_hop;
+use crate::engine::policy::retry::RetryPolicy;
+use crate::engine::target::{Target, TargetError};
+use crate::engine::upstream::tls::{Identity, Trust};
+
+/// The mapping that `asgi_relay.Relay` passes; keys are the constructor's parameters, except that
+/// objects have been taken apart.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Settings {
+    target_base_url: String,
+    upstream_prefix: String,
+    preserve_host: bool,
+    timeout: (Option<f64>, Option<f64>, Option<f64>, Option<f64>),
+    limits: (Option<usize>, Option<usize>, Option<f64>),
+    follow_redirects: bool,
+    extra_request_headers: Vec<(String, String)>,
+    drop_request_headers: Vec<String>,
+    drop_response_headers: Vec<String>,
+    allow_request_headers: Option<Vec<String>>,
+    allow_response_headers: Option<Vec<String>>,
+    in_memory: bool,
+    max_retries: u32,
+    retry_backoff_factor: f64,
+    retry_statuses: Vec<u16>,
+    retry_exceptions: Vec<String>,
+    retry_non_idempotent: bool,
+    verify: bool,
+    authorities: Option<PathBuf>,
+    cert: Option<(PathBuf, PathBuf)>,
+    report: bool,
+}
+
+impl Settings {
+    /// The engine's configuration.
+    pub(crate) fn into_config(self) -> PyResult<Config> {
+        let target = Target::parse(&self.target_base_url, &self.upstream_prefix).map_err(
+            |error| match error {
+                TargetError::Prefix => invalid("upstream_prefix", error),
+                error => invalid("target_base_url", error),
+            },
+        )?;
+        let (connect, read, write, pool) = self.timeout;
+        let (max_connections, max_keepalive_connections, expiry) = self.limits;
+        let seconds = |name, value: Option<f64>| match value.map(Duration::try_from_secs_f64) {
+            None => Ok(None),
+            Some(Ok(duration)) => Ok(Some(duration)),
+            Some(Err(error)) => Err(invalid(name, error)),
+        };
+        let statuses: Result<_, _> = self
+            .retry_statuses
+            .into_iter()
+            .map(StatusCode::from_u16)
+            .collect();
+        let kinds: PyResult<_> = self
+            .retry_exceptions
+            .iter()
+            .map(|name| kind_named(name))
+            .collect();
+        Ok(Config {
+            target: Arc::new(target),
+            timeouts: Timeouts {
+                connect: seconds("timeout.connect", connect)?,
+                read: seconds("timeout.read", read)?,
+                write: seconds("timeout.write", write)?,
+                pool: seconds("timeout.pool", pool)?,
+            },
+            limits: Limits {
+                max_connections,
+                max_keepalive_connections,
+                keepalive_expiry: seconds("limits.keepalive_expiry", expiry)?,
+            },
+            headers: Headers {
+                preserve_host: self.preserve_host,
+                extra_request: extra_headers(self.extra_request_headers)?,
+                drop_request: names("drop_request_headers", self.drop_request_headers)?,
+                drop_response: names("drop_response_headers", self.drop_response_headers)?,
+                allow_request: optional_names("allow_request_headers", self.allow_request_headers)?,
+                allow_response: optional_names(
+                    "allow_response_headers",
+                    self.allow_response_headers,
+                )?,
+            },
+            retry: RetryPolicy {
+                max_retries: self.max_retries,
+                backoff_factor: self.retry_backoff_factor,
+                statuses: statuses.map_err(|error| invalid("retry_statuses", error))?,
+                kinds: kinds?,
+                non_idempotent: self.retry_non_idempotent,
+            },
+            follow_redirects: self.follow_redirects,
+            trust: match (self.verify, self.authorities) {
+                (_, Some(path)) => Trust::File(path),
+                (true, None) => Trust::Platform,
+                (false, None) => Trust::Anyone,
+            },
+            identity: self
+                .cert
+                .map(|(certificate, key)| Identity { certificate, key }),
+            in_memory: self.in_memory,
+            report: self.report,
+        })
+    }
+}
+
+fn invalid(parameter: &str, reason: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(format!("{parameter}: {reason}"))
+}
+
+fn name(parameter: &str, name: &str) -> PyResult<HeaderName> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+        invalid(
+            parameter,
+            format!("{name:?} is not a header name (RFC 9110 §5.1)"),
+        )
+    })
+}
+
+fn names(parameter: &str, list: Vec<String>) -> PyResult<Vec<HeaderName>> {
+    list.iter().map(|text| name(parameter, text)).collect()
+}
+
+fn optional_names(parameter: &str, list: Option<Vec<String>>) -> PyResult<Option<Vec<HeaderName>>> {
+    list.map(|list| names(parameter, list)).transpose()
+}
+
+/// The extra headers; a value is not repeated in an error, as it may well be a secret.
+fn extra_headers(pairs: Vec<(String, String)>) -> PyResult<HeaderMap> {
+    let parameter = "extra_request_headers";
+    let mut map = HeaderMap::with_capacity(pairs.len());
+    for (text, value) in pairs {
+        let name = name(parameter, &text)?;
+        if name == CONTENT_LENGTH || name == EXPECT || hop_by_hop().contains(&name) {
+            return Err(invalid(
+                parameter,
+                format!("{text:?} is set by the relay itself"),
+            ));
+        }
+        let refused = || {
+            invalid(
+                parameter,
+                format!("the value of {text:?} has characters that are not allowed"),
+            )
+        };
+        let value = http::HeaderValue::from_bytes(value.as_bytes()).map_err(|_| refused())?;
+        map.insert(name, value);
+    }
+    Ok(map)
+}
+
+/// The kind of failure whose exception has this name.
+pub(crate) fn kind_named(name: &str) -> PyResult<Kind> {
+    let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| PyValueError::new_err(format!("{name:?} names no failure of an exchange")))
+}
+
+/// Header lines from Python: an iterable of pairs of bytes.
+pub(crate) fn pairs<'py>(
+    lines: &Bound<'py, PyAny>,
+) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+    let mut found = Vec::with_capacity(lines.len().unwrap_or(16));
+    let mut add = |line: Bound<'py, PyAny>| -> PyResult<()> {
+        let pair = match line.cast::<PyTuple>() {
+            Ok(pair) => (pair.get_item(0)?, pair.get_item(1)?),
+            Err(_) => (line.get_item(0)?, line.get_item(1)?),
+        };
+        let bytes = |item: Bound<'py, PyAny>| {
+            item.cast_into::<PyBytes>()
+                .map_err(|_| PyTypeError::new_err("headers must be pairs of bytes"))
+        };
+        found.push((bytes(pair.0)?, bytes(pair.1)?));
+        Ok(())
+    };
+    match lines.cast::<PyList>() {
+        Ok(list) => list.iter().try_for_each(&mut add)?,
+        Err(_) => lines.try_iter()?.try_for_each(|line| add(line?))?,
+    }
+    Ok(found)
+}

@@ -1,0 +1,113 @@
+//! The engine's values as Python objects, and header lines the other way.
+
+use bytes::Bytes;
+use http::header::{DATE, SERVER, SET_COOKIE};
+use http::{HeaderName, HeaderValue};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+
+use crate::engine::deliver::Head;
+use crate::engine::policy::cookie;
+use crate::engine::report::Event;
+
+/// Chunks as one bytes object.
+pub(super) fn joined<'py>(
+    py: Python<'py>,
+    chunks: &[Bytes],
+    size: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    match chunks {
+        [one] => Ok(PyBytes::new(py, one)),
+        many => PyBytes::new_with(py, size, |space| {
+            let mut at = 0;
+            for chunk in many {
+                if let Some(here) = space.get_mut(at..at + chunk.len()) {
+                    here.copy_from_slice(chunk);
+                }
+                at += chunk.len();
+            }
+            Ok(())
+        }),
+    }
+}
+
+pub(super) fn header_list<'py>(
+    py: Python<'py>,
+    head: &Head,
+    server_adds_date: bool,
+    rewrite: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let mut lines = Vec::with_capacity(head.headers.len());
+    for (name, value) in &head.headers {
+        if server_adds_date && (name == DATE || name == SERVER) {
+            continue;
+        }
+        let value = match rewrite {
+            Some(rewrite) if name == SET_COOKIE => rewritten(rewrite, value)?,
+            _ => PyBytes::new(py, value.as_bytes()),
+        };
+        lines.push((PyBytes::new(py, name.as_str().as_bytes()), value));
+    }
+    PyList::new(py, lines)
+}
+
+/// A Set-Cookie value with the Domain that the callback wants.
+fn rewritten<'py>(
+    rewrite: &Bound<'py, PyAny>,
+    value: &HeaderValue,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let py = rewrite.py();
+    let line = value.as_bytes();
+    let domain = String::from_utf8_lossy(cookie::domain_value(line));
+    let wanted = rewrite.call1((domain.as_ref(),))?;
+    if wanted.is_none() {
+        return Ok(PyBytes::new(py, line));
+    }
+    let wanted = wanted
+        .cast::<PyString>()
+        .map_err(|_| PyTypeError::new_err("rewrite_set_cookie_domain must return a str or None"))?;
+    let wanted = wanted.to_str()?;
+    if wanted.contains(|c: char| c.is_ascii_control() || c == ';' || c == ',' || c == ' ') {
+        let text = "rewrite_set_cookie_domain returned something that is no domain";
+        return Err(PyValueError::new_err(text));
+    }
+    Ok(PyBytes::new(
+        py,
+        &cookie::with_domain(line, wanted.as_bytes()),
+    ))
+}
+
+pub(super) fn event_fields<'py>(
+    py: Python<'py>,
+    event: Event,
+) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
+    let fields = PyDict::new(py);
+    fields.set_item("url", event.url)?;
+    if let Some(attempt) = event.attempt {
+        fields.set_item("attempt", attempt)?;
+    }
+    if let Some(status) = event.status {
+        fields.set_item("status", status)?;
+    }
+    if let Some(error) = event.error {
+        fields.set_item("error", error)?;
+    }
+    Ok((event.name, fields))
+}
+
+/// A header line from Python, checked.
+pub(super) fn header(name: &[u8], value: &[u8]) -> PyResult<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name).map_err(|_| {
+        PyValueError::new_err(format!(
+            "malformed header name {:?}",
+            String::from_utf8_lossy(name)
+        ))
+    })?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| {
+        PyValueError::new_err(format!(
+            "the value of header {name} has octets that are not allowed"
+        ))
+    })?;
+    Ok((name, value))
+}

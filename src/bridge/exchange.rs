@@ -1,0 +1,352 @@
+//! One exchange as the pump sees it: what to take, what to push, whom to wake.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use super::convert::{event_fields, header_list, joined};
+use super::memory::Call;
+use super::port::Port;
+use super::scope::Downstream;
+use super::{generation, relay::Started};
+use crate::engine::body::Source;
+use crate::engine::deliver::{ExchangeMailbox, deliver};
+use crate::engine::error::{Error, Kind};
+use crate::engine::mailbox::{End, Mailbox};
+use crate::engine::policy::request::Framing;
+use crate::engine::relay::{InFlight, Request};
+use crate::engine::report::Note;
+use crate::engine::runtime::Runtime;
+use crate::engine::upload::Upload;
+
+/// The response is complete.
+const COMPLETE: u8 = 1;
+/// The exchange takes a while.
+const SLOW: u8 = 2;
+/// The client's side gave up.
+const ABORTED: u8 = 4;
+/// There are notes to be fetched.
+const NOTES: u8 = 8;
+/// The response broke off; `failure()` tells why.
+const FAILED: u8 = 16;
+
+/// One request on its way and the response coming back.
+#[pyclass(frozen, module = "asgi_relay._engine")]
+pub(crate) struct Exchange {
+    /// Only `None` while dropping.
+    inner: Option<Inner>,
+    generation: u64,
+}
+
+struct Inner {
+    port: Py<Port>,
+    mailbox: Arc<ExchangeMailbox>,
+    downstream: Downstream,
+    framing: Framing,
+    state: Mutex<State>,
+}
+
+/// What only the event loop's thread changes.
+struct State {
+    /// Until the exchange has been submitted.
+    pending: Option<Pending>,
+    upload: Option<Arc<Upload>>,
+    notes: Vec<Note>,
+    failure: Option<Error>,
+}
+
+/// An exchange that waits for its body.
+struct Pending {
+    runtime: Arc<Runtime>,
+    in_flight: InFlight,
+    request: Request,
+}
+
+impl Exchange {
+    /// An exchange that is submitted at once where the client sends no body.
+    pub(crate) fn new(
+        port: Py<Port>,
+        started: Started,
+        request: Request,
+        downstream: Downstream,
+    ) -> Self {
+        let doorbell = port.get().doorbell();
+        let framing = request.framing;
+        let mailbox = Mailbox::new(doorbell);
+        let in_flight = started.relay.enter(Arc::clone(&mailbox));
+        let state = State {
+            pending: Some(Pending {
+                runtime: started.runtime,
+                in_flight,
+                request,
+            }),
+            upload: None,
+            notes: Vec::new(),
+            failure: None,
+        };
+        let inner = Inner {
+            port,
+            mailbox,
+            downstream,
+            framing,
+            state: Mutex::new(state),
+        };
+        if inner.body() == BodyPlan::None {
+            inner.submit(Source::Empty);
+        }
+        Self {
+            inner: Some(inner),
+            generation: generation(),
+        }
+    }
+
+    fn inner(&self) -> PyResult<&Inner> {
+        let alive = self
+            .inner
+            .as_ref()
+            .filter(|_| self.generation == generation());
+        alive.ok_or_else(|| PyValueError::new_err("this exchange belongs to the parent process"))
+    }
+}
+
+/// How the pump should read the request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BodyPlan {
+    /// There is none.
+    None,
+    /// Wait for the first message: the body may be there whole.
+    First,
+    /// Stream it: the response may come before its first octet.
+    Stream,
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn body(&self) -> BodyPlan {
+        match self.framing {
+            Framing::Length(0) => BodyPlan::None,
+            Framing::Length(_) => BodyPlan::First,
+            Framing::Chunked => BodyPlan::Stream,
+            // Where nothing announces a body, HTTP/1 has none; but HTTP/2 needs no announcement,
+            // and some test clients make none for the methods that usually have one.
+            Framing::None if self.downstream.multiplexed => BodyPlan::First,
+            Framing::None => match &self.lock().pending {
+                Some(Pending { request, .. })
+                    if matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") =>
+                {
+                    BodyPlan::First
+                }
+                _ => BodyPlan::None,
+            },
+        }
+    }
+
+    fn submit(&self, body: Source) {
+        let Some(pending) = self.lock().pending.take() else {
+            return;
+        };
+        let Pending {
+            runtime,
+            in_flight,
+            mut request,
+        } = pending;
+        request.framing = match (&body, self.framing) {
+            (Source::Empty, Framing::None) => Framing::None,
+            (Source::Whole(whole), Framing::None) => Framing::Length(whole.len() as u64),
+            (Source::Streamed(_), Framing::None) => Framing::Chunked,
+            (_, framing) => framing,
+        };
+        request.body = body;
+        let mailbox = Arc::clone(&self.mailbox);
+        runtime.enqueue(Box::new(move || {
+            tokio::spawn(deliver(in_flight, request, mailbox));
+        }));
+    }
+
+    /// Submits with a body that is pushed piece by piece.
+    fn stream(&self) -> Arc<Upload> {
+        let length = match self.framing {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
+        let upload = Upload::new(length, self.mailbox.doorbell().clone());
+        self.lock().upload = Some(Arc::clone(&upload));
+        self.submit(Source::Streamed(Arc::clone(&upload)));
+        upload
+    }
+}
+
+#[pymethods]
+impl Exchange {
+    /// 0: no body; 1: `begin` with the first message; 2: `begin` at once, without one.
+    #[getter]
+    fn body_plan(&self) -> PyResult<u8> {
+        let inner = self.inner()?;
+        if inner.lock().pending.is_none() {
+            return Ok(0);
+        }
+        Ok(match inner.body() {
+            BodyPlan::None => 0,
+            BodyPlan::First => 1,
+            BodyPlan::Stream => 2,
+        })
+    }
+
+    /// Sends the request with the beginning of its body, or with all of it; returns whether there
+    /// is room for more.
+    fn begin(&self, chunk: &Bound<'_, PyBytes>, more: bool) -> PyResult<bool> {
+        let inner = self.inner()?;
+        let octets = chunk.as_bytes();
+        let whole = match inner.framing {
+            Framing::Length(length) => length == octets.len() as u64,
+            Framing::None => true,
+            Framing::Chunked => false,
+        };
+        if !more && whole {
+            let body = match octets {
+                [] => Source::Empty,
+                octets => Source::Whole(Bytes::copy_from_slice(octets)),
+            };
+            inner.submit(body);
+            return Ok(true);
+        }
+        let upload = inner.stream();
+        let room = upload.push(Bytes::copy_from_slice(octets));
+        if !more {
+            upload.finish();
+        }
+        Ok(room)
+    }
+
+    /// Adds to the body; returns whether there is room for more.
+    fn push(&self, chunk: &Bound<'_, PyBytes>) -> PyResult<bool> {
+        let upload = self.inner()?.lock().upload.clone();
+        Ok(upload.is_none_or(|upload| upload.push(Bytes::copy_from_slice(chunk.as_bytes()))))
+    }
+
+    /// The body is complete.
+    fn finish(&self) -> PyResult<()> {
+        let upload = self.inner()?.lock().upload.clone();
+        if let Some(upload) = upload {
+            upload.finish();
+        }
+        Ok(())
+    }
+
+    /// Has `waiter` answered when there is room in the body; `False` where there is room already.
+    fn park_writer(&self, waiter: Py<PyAny>) -> PyResult<bool> {
+        let inner = self.inner()?;
+        let upload = inner.lock().upload.clone();
+        let port = inner.port.get();
+        Ok(upload.is_some_and(|upload| port.wait(waiter, |key| upload.park_writer(key)).is_some()))
+    }
+
+    /// Has `waiter` answered when there is something to take; `False` where there is already.
+    fn park(&self, waiter: Py<PyAny>) -> PyResult<bool> {
+        let inner = self.inner()?;
+        let waiting = inner.port.get().wait(waiter, |key| inner.mailbox.park(key));
+        Ok(waiting.is_some())
+    }
+
+    /// What has come: `(status or 0, headers or None, body, flags)`; `None` where there is nothing.
+    /// `rewrite` is the callback for cookies' domains.
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        rewrite: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let inner = self.inner()?;
+        let Some(contents) = inner.mailbox.take() else {
+            return Ok(None);
+        };
+        let mut flags = if contents.aborted { ABORTED } else { 0 };
+        match contents.end {
+            Some(End::Complete) => flags |= COMPLETE,
+            Some(End::Failed(error)) => {
+                flags |= FAILED;
+                inner.lock().failure = Some(error);
+            }
+            None => {}
+        }
+        for note in contents.notes {
+            if matches!(note, Note::Slow) {
+                flags |= SLOW;
+            } else {
+                flags |= NOTES;
+                inner.lock().notes.push(note);
+            }
+        }
+        let (status, headers) = match contents.head {
+            None => (0, None),
+            Some(head) => {
+                let headers = header_list(py, &head, inner.downstream.adds_date, rewrite)?;
+                (head.status.as_u16(), Some(headers))
+            }
+        };
+        let body = joined(py, &contents.chunks, contents.size)?;
+        (status, headers, body, flags).into_pyobject(py).map(Some)
+    }
+
+    /// The notes behind the `NOTES` flag: `(event name, fields)` for the log, or a `Call`.
+    fn notes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let inner = self.inner()?;
+        let list = PyList::empty(py);
+        for note in std::mem::take(&mut inner.lock().notes) {
+            match note {
+                Note::Event(event) => list.append(event_fields(py, event)?)?,
+                Note::Call(call) => list.append(Call::new(call, inner.port.clone_ref(py)))?,
+                Note::Slow => {}
+            }
+        }
+        Ok(list)
+    }
+
+    /// The failure behind the `FAILED` flag: the exception's name and a message.
+    fn failure(&self) -> PyResult<(&'static str, String)> {
+        let error = self.inner()?.lock().failure.take();
+        let error = error.unwrap_or_else(|| Error::new(Kind::Abandoned, "the exchange failed"));
+        Ok((error.kind().name(), error.detail().to_owned()))
+    }
+
+    /// Ends the exchange if it is still going on; returns the waiter that must be told.
+    fn abort(&self) -> Option<Py<PyAny>> {
+        self.inner().ok()?.abort()
+    }
+}
+
+impl Inner {
+    fn abort(&self) -> Option<Py<PyAny>> {
+        let upload = {
+            let mut state = self.lock();
+            state.pending = None;
+            state.upload.clone()
+        };
+        if let Some(upload) = upload {
+            upload.fail(Error::new(Kind::Abandoned, "the client left"));
+        }
+        let key = self.mailbox.abort();
+        self.port.get().remove(key)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        if self.generation == generation() {
+            if let Some(inner) = inner {
+                drop(inner.abort());
+            }
+        } else {
+            // Its locks may be held by a thread that exists in the parent only.
+            std::mem::forget(inner);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A request to an upstream in this process, as the transport that serves it sees it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes, PyList};
+
+use super::config::{kind_named, pairs};
+use super::convert::header;
+use super::port::Port;
+use crate::engine::error::{Error, Kind};
+use crate::engine::mailbox::End;
+use crate::engine::upstream::memory;
+
+/// A request to be answered.
+#[pyclass(frozen, module = "asgi_relay._engine")]
+pub(crate) struct Call {
+    call: Arc<memory::Call>,
+    port: Py<Port>,
+}
+
+impl Call {
+    pub(crate) fn new(call: Arc<memory::Call>, port: Py<Port>) -> Self {
+        Self { call, port }
+    }
+}
+
+#[pymethods]
+impl Call {
+    #[getter]
+    fn method(&self) -> &str {
+        self.call.head.method.as_str()
+    }
+
+    /// The absolute URL without the octets that only `target` keeps.
+    #[getter]
+    fn url(&self) -> &str {
+        self.call.url.as_str()
+    }
+
+    /// Path and query, octets unchanged.
+    #[getter]
+    fn target<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let target = self
+            .call
+            .head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        PyBytes::new(py, target.as_bytes())
+    }
+
+    /// `(name, value)` pairs of bytes.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let lines = self.call.head.headers.iter();
+        let lines: Vec<_> = lines
+            .map(|(name, value)| {
+                (
+                    PyBytes::new(py, name.as_str().as_bytes()),
+                    PyBytes::new(py, value.as_bytes()),
+                )
+            })
+            .collect();
+        PyList::new(py, lines)
+    }
+
+    /// What has come of the request's body: `(octets, state)`, where state is 0 for more to come,
+    /// 1 for complete, 2 for never complete; `None` where there is nothing new.
+    fn take<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyBytes>, u8)> {
+        let contents = self.call.body.take()?;
+        let state = match contents.end {
+            _ if contents.aborted => 2,
+            None => 0,
+            Some(End::Complete) => 1,
+            Some(End::Failed(_)) => 2,
+        };
+        Some((PyBytes::new(py, &contents.chunks.concat()), state))
+    }
+
+    /// Has `waiter` answered when there is something to take; `None` where there is already, else
+    /// a key for `unpark`.
+    fn park(&self, waiter: Py<PyAny>) -> Option<usize> {
+        let port = self.port.get();
+        port.wait(waiter, |key| self.call.body.park(key))
+    }
+
+    /// Has `waiter` answered when there is room in the response; `None` where there is already,
+    /// else a key for `unpark`.
+    fn park_writer(&self, waiter: Py<PyAny>) -> Option<usize> {
+        let port = self.port.get();
+        port.wait(waiter, |key| self.call.response.park_writer(key))
+    }
+
+    /// The waiter with this key waits no longer.
+    fn unpark(&self, key: usize) {
+        // A key that has been rung for may be somebody else's by now.
+        if self.call.body.unpark(key) || self.call.response.unpark_writer(key) {
+            drop(self.port.get().remove(Some(key)));
+        }
+    }
+
+    /// Whether all of the answer has come.
+    #[getter]
+    fn answered(&self) -> bool {
+        self.call.has_answered()
+    }
+
+    /// Answers with a head.
+    fn respond(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let status = StatusCode::from_u16(status)
+            .map_err(|_| PyValueError::new_err(format!("{status} is no HTTP status")))?;
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs(headers)? {
+            let (name, value) = header(name.as_bytes(), value.as_bytes())?;
+            map.append(name, value);
+        }
+        self.call.respond(status, map);
+        Ok(())
+    }
+
+    /// Adds to the response's body; returns whether there is room for more.
+    fn push(&self, chunk: &Bound<'_, PyBytes>) -> bool {
+        self.call
+            .response
+            .push(Bytes::copy_from_slice(chunk.as_bytes()))
+    }
+
+    /// The response is complete.
+    fn finish(&self) {
+        self.call.response.finish();
+    }
+
+    /// The call failed: the name of one of the exceptions, and a message for the log.
+    fn fail(&self, kind: &str, message: String) -> PyResult<()> {
+        let kind = kind_named(kind)?;
+        let unsent = matches!(
+            kind,
+            Kind::Resolve | Kind::Connect | Kind::Tls | Kind::ConnectTimeout | Kind::PoolTimeout
+        );
+        self.call.fail(match unsent {
+            true => Error::not_sent(kind, message),
+            false => Error::new(kind, message),
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! Reads an ASGI scope, with what servers and frameworks make of it.
+
+use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::engine::policy::path::{ScopePath, below_mount};
+use crate::engine::policy::request::{BadRequest, Connection};
+use crate::engine::relay::{Inbound, Relay, Request};
+
+/// What the scope tells beside the request itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Downstream {
+    /// HTTP/2 or newer: a body needs no announcement.
+    pub(crate) multiplexed: bool,
+    /// The server puts its own Date and Server on every response, whatever the app sends.
+    pub(crate) adds_date: bool,
+}
+
+/// Makes the upstream's request from a scope.
+pub(crate) fn read(
+    scope: &Bound<'_, PyDict>,
+    relay: &Relay,
+) -> PyResult<Result<(Request, Downstream), BadRequest>> {
+    let py = scope.py();
+    let path = text(scope, intern!(py, "path"))?;
+    let path = path
+        .as_ref()
+        .map(|path| path.to_str())
+        .transpose()?
+        .unwrap_or("/");
+    let root_path = text(scope, intern!(py, "root_path"))?;
+    let root_path = root_path
+        .as_ref()
+        .map(|path| path.to_str())
+        .transpose()?
+        .unwrap_or("");
+    let raw_path = octets(scope, intern!(py, "raw_path"))?;
+    let query = octets(scope, intern!(py, "query_string"))?;
+    let method = text(scope, intern!(py, "method"))?;
+    let method = method.ok_or_else(|| PyKeyError::new_err("method"))?;
+    let scheme = text(scope, intern!(py, "scheme"))?;
+    let version = text(scope, intern!(py, "http_version"))?;
+    let client = client_address(scope)?;
+    let headers = header_lines(scope)?;
+    let lines: Vec<(&[u8], &[u8])> = headers
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        .collect();
+    let multiplexed = match &version {
+        Some(version) => matches!(version.to_str()?, "2" | "2.0" | "3" | "3.0"),
+        None => false,
+    };
+    let scope_path = ScopePath {
+        path,
+        raw_path: raw_path.as_ref().map(|raw| raw.as_bytes()),
+        root_path,
+    };
+    let inbound = Inbound {
+        method: method.to_str()?,
+        path: &below_mount(&scope_path),
+        query: query.as_ref().map_or(&[], |query| query.as_bytes()),
+        headers: &lines,
+        connection: Connection {
+            client: client.as_ref().map(|client| client.to_str()).transpose()?,
+            secure: match &scheme {
+                Some(scheme) => matches!(scheme.to_str()?, "https" | "wss"),
+                None => false,
+            },
+            multiplexed,
+        },
+    };
+    let downstream = Downstream {
+        multiplexed,
+        adds_date: adds_date(scope)?,
+    };
+    Ok(relay.prepare(&inbound).map(|request| (request, downstream)))
+}
+
+/// uvicorn and hypercorn put Date and Server on every response, beside the app's own. They are
+/// told from test clients by `asgi.spec_version`, and from granian, which lets the app's stand,
+/// by the extension that only it offers.
+fn adds_date(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let py = scope.py();
+    let Some(asgi) = scope.get_item(intern!(py, "asgi"))? else {
+        return Ok(false);
+    };
+    let Ok(asgi) = asgi.cast::<PyDict>() else {
+        return Ok(false);
+    };
+    if !asgi.contains(intern!(py, "spec_version"))? || !asgi.contains(intern!(py, "version"))? {
+        return Ok(false);
+    }
+    let Some(extensions) = scope.get_item(intern!(py, "extensions"))? else {
+        return Ok(true);
+    };
+    let pathsend = intern!(py, "http.response.pathsend");
+    Ok(!extensions
+        .cast::<PyDict>()
+        .is_ok_and(|extensions| extensions.contains(pathsend).unwrap_or(false)))
+}
+
+fn text<'py>(
+    scope: &Bound<'py, PyDict>,
+    key: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyString>>> {
+    value(scope, key, "str")
+}
+
+fn octets<'py>(
+    scope: &Bound<'py, PyDict>,
+    key: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    value(scope, key, "bytes")
+}
+
+/// A value of the scope of one type, if it is there and not `None`.
+fn value<'py, T: pyo3::type_object::PyTypeCheck>(
+    scope: &Bound<'py, PyDict>,
+    key: &Bound<'py, PyString>,
+    expected: &str,
+) -> PyResult<Option<Bound<'py, T>>> {
+    match scope.get_item(key)? {
+        None => Ok(None),
+        Some(value) if value.is_none() => Ok(None),
+        Some(value) => match value.cast_into::<T>() {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                let found = error.into_inner().get_type().name()?.to_string();
+                Err(PyTypeError::new_err(format!(
+                    "scope[{key:?}] is a {found}, not {expected}"
+                )))
+            }
+        },
+    }
+}
+
+/// The first item of `client`, a pair in most servers and a list in some.
+fn client_address<'py>(scope: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, PyString>>> {
+    let Some(client) = scope.get_item(intern!(scope.py(), "client"))? else {
+        return Ok(None);
+    };
+    if client.is_none() {
+        return Ok(None);
+    }
+    let host = client.get_item(0)?.cast_into::<PyString>().ok();
+    Ok(host.filter(|host| !host.is_empty().unwrap_or(true)))
+}
+
+type Line<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+fn header_lines<'py>(scope: &Bound<'py, PyDict>) -> PyResult<Vec<Line<'py>>> {
+    let Some(headers) = scope.get_item(intern!(scope.py(), "headers"))? else {
+        return Ok(Vec::new());
+    };
+    crate::bridge::config::pairs(&headers)
+}

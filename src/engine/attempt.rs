@@ -1,0 +1,190 @@
+//! One try: a connection, the request over it, the response head. What to do with the outcome is
+//! not decided here.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{Request as HttpRequest, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{RequestBody, ResponseBody, Sent};
+use super::error::{Error, Kind, Reach};
+use super::policy::request::Framing;
+use super::policy::response::check_framing;
+use super::policy::retry::is_idempotent;
+use super::relay::{Relay, Request};
+use super::report::Observer;
+use super::target::{Target, origin_form};
+use super::upstream::failure;
+use super::upstream::memory::Call;
+use super::upstream::pool::{Freshness, Lease};
+use super::upstream::socket::Socket;
+
+/// A try that brought a response head.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: ResponseBody,
+}
+
+/// Where the next try goes.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) target: Arc<Target>,
+    pub(super) path: PathAndQuery,
+}
+
+impl Relay {
+    /// One try, repeated at once where a kept connection turns out to be closed.
+    pub(super) async fn attempt(
+        &self,
+        request: &Request,
+        to: &Destination,
+        body: RequestBody,
+        observer: &dyn Observer,
+    ) -> Result<Answer, Error> {
+        if self.config.in_memory {
+            let message = message(request, to, body);
+            let url = to.target.url(&to.path);
+            let call = Call::start(message, url, observer, self.config.timeouts);
+            let (status, headers, body) = Box::pin(call).await?;
+            return Ok(Answer {
+                status,
+                headers,
+                body,
+            });
+        }
+        let repeatable = is_idempotent(&request.method);
+        let mut freshness = if repeatable {
+            Freshness::Any
+        } else {
+            Freshness::Checked
+        };
+        let mut body = Some(body);
+        loop {
+            let mut lease = self.pool.lease(to.target.origin(), freshness).await?;
+            let reused = lease.is_reused();
+            let Some(this_body) = body.take().or_else(|| request.body.body()) else {
+                return Err(Error::new(Kind::Read, "the connection was closed"));
+            };
+            match self.send(&mut lease, message(request, to, this_body)).await {
+                Ok(response) => {
+                    let (head, incoming) = response.into_parts();
+                    // Before the connection could be kept: two readers may see two bodies here.
+                    check_framing(&head.headers)?;
+                    let body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
+                    return Ok(Answer {
+                        status: head.status,
+                        headers: head.headers,
+                        body,
+                    });
+                }
+                Err(error) => {
+                    // Not an answer that is malformed or breaks off: nothing came at all.
+                    // Under TLS octets that come may be a ticket or the peer's farewell.
+                    let silent = to.target.origin().secure
+                        || lease
+                            .socket()
+                            .is_none_or(|socket| socket.is_silent(HEAD_LIMIT));
+                    let unsent = error.reach() == Reach::NotSent;
+                    let closed =
+                        unsent || (silent && matches!(error.kind(), Kind::Read | Kind::Protocol));
+                    let safe = repeatable || error.reach() == Reach::NotSent;
+                    if !(reused && closed && safe) {
+                        return Err(error);
+                    }
+                    // The upstream closed it while it was idle, or as the request came.
+                    freshness = Freshness::New;
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        lease: &mut Lease,
+        message: HttpRequest<RequestBody>,
+    ) -> Result<http::Response<Incoming>, Error> {
+        let sent = message.body().progress();
+        let gone = || Error::not_sent(Kind::Read, "the connection was closed");
+        if let Some(socket) = lease.socket() {
+            socket.bound_head(Some(HEAD_LIMIT));
+        }
+        let connection = lease.connection(sent.clone()).ok_or_else(gone)?;
+        let response = connection.sender.try_send_request(message);
+        let mut response = std::pin::pin!(response);
+        let early = match &sent {
+            Some(sent) => until_sent(sent, &mut response).await,
+            None => None,
+        };
+        let result = match (early, self.config.timeouts.read) {
+            (Some(result), _) => result,
+            (None, None) => response.await,
+            (None, Some(read)) => until_silent(read, lease, response).await?,
+        };
+        if let (Ok(_), Some(socket)) = (&result, lease.socket()) {
+            socket.bound_head(None);
+        }
+        result.map_err(|mut failed| match failed.take_message() {
+            Some(_) => gone(),
+            None => failure::head(failed.error()),
+        })
+    }
+}
+
+/// Octets that may come before the end of the response head, interim responses included.
+const HEAD_LIMIT: usize = 1024 * 1024;
+
+/// The request as hyper sends it.
+fn message(request: &Request, to: &Destination, body: RequestBody) -> HttpRequest<RequestBody> {
+    let mut message = HttpRequest::new(body);
+    *message.method_mut() = request.method.clone();
+    *message.uri_mut() = origin_form(to.path.clone());
+    *message.version_mut() = Version::HTTP_11;
+    let mut headers = request.headers.clone();
+    match request.framing {
+        Framing::None => {}
+        Framing::Length(length) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Framing::Chunked => {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+    *message.headers_mut() = headers;
+    message
+}
+
+/// Waits until the request's body has been taken; the response's result where that comes first.
+async fn until_sent<F: Future + Unpin>(sent: &Sent, response: &mut F) -> Option<F::Output> {
+    if sent.is_done() {
+        return None;
+    }
+    tokio::select! {
+        biased;
+        result = response => Some(result),
+        () = sent.done() => None,
+    }
+}
+
+/// Waits for the response head for as long as octets of it, or of interim responses, come in time.
+async fn until_silent<F: Future>(
+    idle: Duration,
+    lease: &Lease,
+    mut response: Pin<&mut F>,
+) -> Result<F::Output, Error> {
+    let mut silent_at = Instant::now() + idle;
+    loop {
+        if let Ok(result) = timeout_at(silent_at, &mut response).await {
+            return Ok(result);
+        }
+        silent_at = match lease.socket().map(Socket::active_at) {
+            Some(active_at) if active_at + idle > silent_at => active_at + idle,
+            _ => return Err(Error::new(Kind::ReadTimeout, "no answer in time")),
+        };
+    }
+}

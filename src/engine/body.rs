@@ -1,0 +1,263 @@
+//! Bodies on their way through the engine: the request's towards hyper, the response's from it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::error::{Error, Kind};
+use super::upload::{Reader, Upload};
+use super::upstream::failure;
+use super::upstream::memory::Guard;
+use super::upstream::pool::Lease;
+
+/// A request's body as the client sends it; each try gets a [`RequestBody`] of its own.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// No body.
+    Empty,
+    /// A body that is there as a whole.
+    Whole(Bytes),
+    /// A body that is still arriving.
+    Streamed(Arc<Upload>),
+}
+
+impl Source {
+    /// The body for the next try, from its start; `None` where its start is gone.
+    #[must_use]
+    pub fn body(&self) -> Option<RequestBody> {
+        let content = match self {
+            Self::Empty => Content::Empty,
+            Self::Whole(bytes) => Content::Whole(bytes.clone()),
+            Self::Streamed(upload) => Content::Streamed(upload.reader()?),
+        };
+        Some(RequestBody {
+            content,
+            sent: Arc::new(Sent::default()),
+        })
+    }
+}
+
+/// Tells whether a request's body has been handed over whole.
+#[derive(Debug, Default)]
+pub struct Sent {
+    done: AtomicBool,
+    notify: tokio::sync::Notify,
+}
+
+impl Sent {
+    /// Whether the last octet went out of the engine's hands.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Waits for it.
+    pub async fn done(&self) {
+        while !self.is_done() {
+            self.notify.notified().await;
+        }
+    }
+
+    fn set(&self) {
+        self.done.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Whole(Bytes),
+    Streamed(Reader),
+}
+
+/// What hyper sends as a request's body.
+#[derive(Debug)]
+pub struct RequestBody {
+    content: Content,
+    sent: Arc<Sent>,
+}
+
+impl RequestBody {
+    /// To be asked later whether all of the body was taken; `None` where there is none to take.
+    #[must_use]
+    pub fn progress(&self) -> Option<Arc<Sent>> {
+        (!matches!(self.content, Content::Empty)).then(|| Arc::clone(&self.sent))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let next = match &mut this.content {
+            Content::Empty => None,
+            Content::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                this.sent.set();
+                Some(Ok(bytes))
+            }
+            Content::Streamed(reader) => {
+                let next = ready!(reader.poll_next(context));
+                if next.is_none() || reader.is_complete() {
+                    this.sent.set();
+                }
+                next
+            }
+        };
+        Poll::Ready(next.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(_) => false,
+            Content::Streamed(reader) => reader.is_complete(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Streamed(reader) => reader
+                .length()
+                .map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}
+
+/// A response's body, read with an idle timeout.
+#[derive(Debug)]
+pub struct ResponseBody {
+    content: ResponseContent,
+    idle: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+enum ResponseContent {
+    Ended,
+    /// From a connection, which goes back to its pool after the last octet.
+    Http {
+        incoming: Incoming,
+        lease: Lease,
+    },
+    /// From an upstream in this process.
+    Memory {
+        reader: Reader,
+        _guard: Guard,
+    },
+}
+
+impl ResponseBody {
+    /// A body that comes over a connection; `idle` bounds the wait for each chunk.
+    #[must_use]
+    pub fn http(incoming: Incoming, lease: Lease, idle: Option<Duration>) -> Self {
+        let content = if incoming.is_end_stream() {
+            lease.give_back();
+            ResponseContent::Ended
+        } else {
+            ResponseContent::Http { incoming, lease }
+        };
+        Self {
+            content,
+            idle,
+            timer: None,
+        }
+    }
+
+    /// A body that an upstream in this process writes.
+    #[must_use]
+    pub fn memory(reader: Reader, guard: Guard, idle: Option<Duration>) -> Self {
+        Self {
+            content: ResponseContent::Memory {
+                reader,
+                _guard: guard,
+            },
+            idle,
+            timer: None,
+        }
+    }
+
+    /// The next chunk; `None` at the end of a complete body.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let next = match &mut self.content {
+            ResponseContent::Ended => return Poll::Ready(None),
+            ResponseContent::Http { incoming, .. } => poll_incoming(incoming, context),
+            ResponseContent::Memory { reader, .. } => reader.poll_next(context),
+        };
+        let Poll::Ready(next) = next else {
+            return self.poll_idle(context).map(|error| Some(Err(error)));
+        };
+        self.timer = None;
+        match (&next, &self.content) {
+            (None, _) => self.end(),
+            (Some(Ok(_)), ResponseContent::Http { incoming, .. }) if incoming.is_end_stream() => {
+                self.end();
+            }
+            (Some(Err(_)), _) => self.content = ResponseContent::Ended,
+            _ => {}
+        }
+        Poll::Ready(next)
+    }
+
+    /// The body is complete: its connection may serve the next request.
+    fn end(&mut self) {
+        let content = std::mem::replace(&mut self.content, ResponseContent::Ended);
+        if let ResponseContent::Http { lease, .. } = content {
+            lease.give_back();
+        }
+    }
+
+    /// Whether the last chunk has been read.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.content, ResponseContent::Ended)
+    }
+
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        let Some(idle) = self.idle else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        ready!(timer.as_mut().poll(context));
+        self.content = ResponseContent::Ended;
+        Poll::Ready(Error::new(
+            Kind::ReadTimeout,
+            "the upstream stopped in the middle of its answer",
+        ))
+    }
+}
+
+fn poll_incoming(
+    incoming: &mut Incoming,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, Error>>> {
+    loop {
+        let frame = match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(failure::body(&error)))),
+            Some(Ok(frame)) => frame,
+        };
+        // Trailers have no place in ASGI: they end here.
+        if let Ok(data) = frame.into_data() {
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A relay's configuration, already checked: what is wrong with it is found before this exists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+
+use super::policy::retry::RetryPolicy;
+use super::target::Target;
+use super::upstream::tls::{Identity, Trust};
+
+/// How long things may take; `None` is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until connected: resolving, connecting and TLS together.
+    pub connect: Option<Duration>,
+    /// Between octets of the response, and from the end of the request to its head.
+    pub read: Option<Duration>,
+    /// Between octets of the request that the upstream takes.
+    pub write: Option<Duration>,
+    /// Until a connection comes free.
+    pub pool: Option<Duration>,
+}
+
+/// How many connections there may be; `None` is any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in use at once.
+    pub max_connections: Option<usize>,
+    /// Idle connections kept.
+    pub max_keepalive_connections: Option<usize>,
+    /// How long an idle connection is kept.
+    pub keepalive_expiry: Option<Duration>,
+}
+
+/// Which headers go upstream and come back.
+#[derive(Debug, Clone, Default)]
+pub struct Headers {
+    /// Send the client's Host rather than the target's authority.
+    pub preserve_host: bool,
+    /// Put in place of the client's headers of these names.
+    pub extra_request: HeaderMap,
+    /// Never sent upstream.
+    pub drop_request: Vec<HeaderName>,
+    /// Where present, only these of the client's are sent.
+    pub allow_request: Option<Vec<HeaderName>>,
+    /// Never sent to the client.
+    pub drop_response: Vec<HeaderName>,
+    /// Where present, only these are sent to the client.
+    pub allow_response: Option<Vec<HeaderName>>,
+}
+
+/// Everything that makes a relay.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The upstream.
+    pub target: Arc<Target>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How many connections there may be.
+    pub limits: Limits,
+    /// Which headers cross.
+    pub headers: Headers,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// Follow redirects instead of passing them on.
+    pub follow_redirects: bool,
+    /// Whom to trust over TLS.
+    pub trust: Trust,
+    /// The client certificate.
+    pub identity: Option<Identity>,
+    /// The upstream lives in this process and is called through the mailbox.
+    pub in_memory: bool,
+    /// Report events for the log.
+    pub report: bool,
+}

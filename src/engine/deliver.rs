@@ -1,0 +1,221 @@
+//! Carries one exchange into its mailbox: head and whatever of the body is there go in one
+//! publication, so that a small response costs the event loop one wake.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+
+use super::body::{ResponseBody, Source};
+use super::error::{Error, Kind};
+use super::exchange::Response;
+use super::mailbox::{CHUNK_COST, Contents, Doorbell, End, MESSAGE, Mailbox};
+use super::policy::headers::HeaderList;
+use super::relay::{InFlight, Relay, Request};
+use super::report::{Note, Observer};
+
+/// An exchange that is not over by then is worth watching: the client may leave.
+pub const SLOW: Duration = Duration::from_millis(30);
+
+/// Status and headers of a response.
+#[derive(Debug)]
+pub struct Head {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers, framing included.
+    pub headers: HeaderList,
+}
+
+/// The mailbox of an exchange.
+pub type ExchangeMailbox = Mailbox<Head, Note>;
+
+impl Observer for ExchangeMailbox {
+    fn note(&self, note: Note) {
+        self.publish(|contents| contents.notes.push(note));
+    }
+
+    fn doorbell(&self) -> Doorbell {
+        Mailbox::doorbell(self).clone()
+    }
+}
+
+/// Runs an exchange to its end, or until its mailbox is aborted.
+pub async fn deliver(in_flight: InFlight, request: Request, mailbox: Arc<ExchangeMailbox>) {
+    let ending = Ending(Some(Arc::clone(&mailbox)));
+    let upload = match &request.body {
+        Source::Streamed(upload) => Some(Arc::clone(upload)),
+        _ => None,
+    };
+    let mut work = std::pin::pin!(work(in_flight.relay(), request, &mailbox));
+    let mut patience = std::pin::pin!(tokio::time::sleep(SLOW));
+    let mut noted = false;
+    poll_fn(|context| {
+        if mailbox.poll_aborted(context) || work.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if !noted && patience.as_mut().poll(context).is_ready() {
+            noted = true;
+            mailbox.note(Note::Slow);
+        }
+        Poll::Pending
+    })
+    .await;
+    ending.disarm();
+    if let Some(upload) = upload {
+        // Nobody will read the rest; whoever waits to write it must not wait for that.
+        upload.fail(Error::new(Kind::Abandoned, "the exchange is over"));
+    }
+}
+
+/// Whoever waits for the mailbox must not wait for ever, whatever ends the task.
+struct Ending(Option<Arc<ExchangeMailbox>>);
+
+impl Ending {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(mailbox) = &self.0 {
+            cut(mailbox);
+        }
+    }
+}
+
+/// Ends an exchange that the end of its relay overtakes.
+pub fn cut(mailbox: &ExchangeMailbox) {
+    let error = Error::new(Kind::Shutdown, "the relay was shut down");
+    mailbox.cut(|contents, begun| {
+        if begun {
+            contents.end = Some(End::Failed(error));
+        } else {
+            fail(contents, &error);
+        }
+    });
+}
+
+async fn work(relay: &Relay, request: Request, mailbox: &ExchangeMailbox) {
+    let exchange = relay.exchange(request, mailbox);
+    let Response {
+        status,
+        headers,
+        body,
+        origin,
+    } = match exchange.await {
+        Ok(response) => response,
+        Err(error) => return mailbox.publish(|contents| fail(contents, &error)),
+    };
+    let mut head = Some(Head { status, headers });
+    let mut body = body;
+    loop {
+        let batch = next_batch(&mut body, mailbox, head.is_some()).await;
+        let failed = match &batch.end {
+            Some(End::Failed(error)) => Some(error.clone()),
+            _ => None,
+        };
+        if let Some(error) = &failed {
+            relay.report_interrupted(mailbox, &origin, error);
+        }
+        let ended = batch.end.is_some();
+        let head = head.take();
+        mailbox.publish(|contents| {
+            contents.head = head.or(contents.head.take());
+            batch
+                .chunks
+                .into_iter()
+                .for_each(|chunk| contents.push(chunk));
+            contents.end = batch.end;
+        });
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Body octets that go out together.
+struct Batch {
+    chunks: Vec<Bytes>,
+    end: Option<End>,
+}
+
+/// Reads what is there, up to a mailbox full. Waits for room, and for the first chunk unless this
+/// is the first batch, whose head does not wait.
+async fn next_batch(body: &mut ResponseBody, mailbox: &ExchangeMailbox, first: bool) -> Batch {
+    let mut batch = Batch {
+        chunks: Vec::new(),
+        end: None,
+    };
+    let mut size = 0;
+    let mut waited = false;
+    poll_fn(|context| {
+        if !waited && !mailbox.poll_room(context) {
+            return Poll::Pending;
+        }
+        waited = true;
+        while size < MESSAGE {
+            if body.is_ended() {
+                batch.end = Some(End::Complete);
+                return Poll::Ready(());
+            }
+            match body.poll_next(context) {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    size += chunk.len() + CHUNK_COST;
+                    batch.chunks.push(chunk);
+                }
+                Poll::Ready(Some(Err(error))) => batch.end = Some(End::Failed(error)),
+                Poll::Ready(None) => batch.end = Some(End::Complete),
+                Poll::Pending => break,
+            }
+            if batch.end.is_some() {
+                return Poll::Ready(());
+            }
+        }
+        if size > 0 || first {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    batch
+}
+
+/// The one place where an error becomes what the client sees: a response, as none has started.
+fn fail(contents: &mut Contents<Head, Note>, error: &Error) {
+    if error.kind() == Kind::Abandoned {
+        contents.end = Some(End::Failed(error.clone()));
+        return;
+    }
+    let (status, text) = error.response();
+    let headers = vec![
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        ),
+        (CONTENT_LENGTH, HeaderValue::from(text.len())),
+    ];
+    contents.head = Some(Head { status, headers });
+    contents.push(Bytes::from(text));
+    contents.end = Some(End::Complete);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<T>(_: impl FnOnce(InFlight, Request, Arc<ExchangeMailbox>) -> T) -> usize {
+        size_of::<T>()
+    }
+
+    /// Every stream that is open holds one of these, and every request moves one.
+    #[test]
+    fn an_exchange_is_small() {
+        assert!(size(deliver) <= 4096, "{}", size(deliver));
+    }
+}

@@ -1,0 +1,393 @@
+//! Mailboxes: how the engine hands what has arrived to the event loop, with one wake for many.
+//!
+//! The engine publishes into a [`Mailbox`], one per exchange; whoever waits for it leaves a key.
+//! A publication with a key rings the loop's [`Doorbell`]: the key goes into the loop's one queue,
+//! and the loop is woken when that queue was empty. No octet of Python here.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+
+use super::error::Error;
+
+/// Octets that wait in a mailbox before the engine stops reading from the upstream. It goes on
+/// when a quarter of them is gone, so that it is not woken for each small message.
+pub const CAPACITY: usize = 256 * 1024;
+
+/// Octets that a chunk counts for beside its own, so that many small ones are not free.
+pub const CHUNK_COST: usize = 64;
+
+/// With this many octets, what is taken is not added to: more come with the next taking.
+pub const MESSAGE: usize = 128 * 1024;
+
+/// With this many keys waiting, a loop is woken even if the engine is still busy.
+const HELD_WAKES: usize = 16;
+
+thread_local! {
+    /// Doorbells whose loops are to be woken once this thread has nothing else to do; `None` on
+    /// threads that do not hold wakes back.
+    static HELD: RefCell<Option<Vec<Arc<DoorbellInner>>>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread holds back wakes until [`release_wakes`].
+pub fn hold_wakes() {
+    HELD.with_borrow_mut(|held| *held = Some(Vec::new()));
+}
+
+/// Wakes the loops whose doorbells were rung on this thread.
+pub fn release_wakes() {
+    HELD.with_borrow_mut(|held| {
+        for doorbell in held.iter_mut().flat_map(|held| held.drain(..)) {
+            (doorbell.wake)();
+        }
+    });
+}
+
+/// The queue of one event loop: keys of those to be woken.
+#[derive(Clone)]
+pub struct Doorbell {
+    inner: Arc<DoorbellInner>,
+}
+
+struct DoorbellInner {
+    keys: Mutex<Vec<usize>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Doorbell {
+    /// `wake` makes the loop call [`Doorbell::answer`]; it is called from any thread.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let inner = DoorbellInner {
+            keys: Mutex::new(Vec::new()),
+            wake: Box::new(wake),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Queues a key, if there is one.
+    pub fn ring(&self, key: Option<usize>) {
+        let Some(key) = key else { return };
+        let mut keys = self
+            .inner
+            .keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        keys.push(key);
+        let waiting = keys.len();
+        drop(keys);
+        if waiting == 1 && !self.hold() || waiting == HELD_WAKES {
+            (self.inner.wake)();
+        }
+    }
+
+    /// Leaves the wake to [`release_wakes`], on a thread that will come to it.
+    fn hold(&self) -> bool {
+        HELD.with_borrow_mut(|held| {
+            let held = held.as_mut();
+            held.map(|held| held.push(Arc::clone(&self.inner)))
+                .is_some()
+        })
+    }
+
+    /// Takes all keys that were queued.
+    #[must_use]
+    pub fn answer(&self) -> Vec<usize> {
+        let mut keys = self
+            .inner
+            .keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *keys)
+    }
+}
+
+impl fmt::Debug for Doorbell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Doorbell")
+    }
+}
+
+/// The keys of those who wait; in all but in-process calls there is at most one.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    first: Option<usize>,
+    rest: Vec<usize>,
+}
+
+impl Waiting {
+    /// One more waits.
+    pub fn add(&mut self, key: usize) {
+        match self.first {
+            None => self.first = Some(key),
+            Some(first) if first == key || self.rest.contains(&key) => {}
+            Some(_) => self.rest.push(key),
+        }
+    }
+
+    /// One waits no longer; `false` where it did not wait.
+    pub fn remove(&mut self, key: usize) -> bool {
+        let before = self.rest.len();
+        self.rest.retain(|other| *other != key);
+        if self.first == Some(key) {
+            self.first = self.rest.pop();
+            return true;
+        }
+        self.rest.len() < before
+    }
+
+    /// All of them; nobody waits any more.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Wakes them.
+    pub fn ring(self, doorbell: &Doorbell) {
+        doorbell.ring(self.first);
+        for key in self.rest {
+            doorbell.ring(Some(key));
+        }
+    }
+}
+
+/// A mailbox; `Head` is what comes before the body, `Note` what is told on the side.
+#[derive(Debug)]
+pub struct Mailbox<Head, Note = ()> {
+    state: Mutex<State<Head, Note>>,
+    doorbell: Doorbell,
+}
+
+/// How a body ended.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// Complete.
+    Complete,
+    /// Cut short, or nothing came at all.
+    Failed(Error),
+}
+
+/// What a mailbox holds at the moment; taking it empties it.
+#[derive(Debug)]
+pub struct Contents<Head, Note> {
+    /// Events on the side, oldest first.
+    pub notes: Vec<Note>,
+    /// Present once.
+    pub head: Option<Head>,
+    /// Body octets in order.
+    pub chunks: Vec<Bytes>,
+    /// How many octets `chunks` hold.
+    pub size: usize,
+    /// Nothing comes after this.
+    pub end: Option<End>,
+    /// The owner of the client's connection gave up.
+    pub aborted: bool,
+}
+
+#[derive(Debug)]
+struct State<Head, Note> {
+    contents: Contents<Head, Note>,
+    parked: Waiting,
+    /// The engine's task, to be told of room or of the end of the exchange.
+    task: Option<Waker>,
+    waits_for_room: bool,
+    /// A head has been published.
+    begun: bool,
+    /// The engine's side was ended from outside.
+    cut: bool,
+}
+
+impl<Head, Note> Contents<Head, Note> {
+    const fn empty() -> Self {
+        Self {
+            notes: Vec::new(),
+            head: None,
+            chunks: Vec::new(),
+            size: 0,
+            end: None,
+            aborted: false,
+        }
+    }
+
+    fn is_news(&self) -> bool {
+        !self.notes.is_empty()
+            || self.head.is_some()
+            || !self.chunks.is_empty()
+            || self.end.is_some()
+            || self.aborted
+    }
+
+    /// Leaves in `self` what one message holds, and returns what comes behind it.
+    fn split_off_rest(&mut self) -> Option<Self> {
+        let mut size = 0;
+        let fits = self.chunks.iter().take_while(|chunk| {
+            let room = size < MESSAGE;
+            size += chunk.len();
+            room
+        });
+        let fits = fits.count();
+        if fits == self.chunks.len() {
+            return None;
+        }
+        let mut rest = Self::empty();
+        rest.chunks = self.chunks.split_off(fits);
+        rest.size = rest.chunks.iter().map(Bytes::len).sum();
+        rest.end = self.end.take();
+        rest.aborted = self.aborted;
+        self.size -= rest.size;
+        Some(rest)
+    }
+
+    /// What the chunks count for.
+    fn cost(&self) -> usize {
+        self.size + self.chunks.len() * CHUNK_COST
+    }
+
+    /// Adds body octets.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.size += chunk.len();
+        self.chunks.push(chunk);
+    }
+}
+
+impl<Head, Note> Mailbox<Head, Note> {
+    /// An empty mailbox whose waiters are woken through `doorbell`.
+    #[must_use]
+    pub fn new(doorbell: Doorbell) -> Arc<Self> {
+        let state = State {
+            contents: Contents::empty(),
+            parked: Waiting::default(),
+            task: None,
+            waits_for_room: false,
+            begun: false,
+            cut: false,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            doorbell,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Head, Note>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The doorbell of the loop that this mailbox belongs to.
+    #[must_use]
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
+    /// Changes the contents and wakes whoever waits for them.
+    pub fn publish(&self, change: impl FnOnce(&mut Contents<Head, Note>)) {
+        let mut state = self.lock();
+        if state.cut {
+            return;
+        }
+        change(&mut state.contents);
+        state.begun |= state.contents.head.is_some();
+        let waiting = state.parked.take();
+        drop(state);
+        waiting.ring(&self.doorbell);
+    }
+
+    /// Takes what is there, up to a [`MESSAGE`]; `None` where there is nothing new. Makes room.
+    pub fn take(&self) -> Option<Contents<Head, Note>> {
+        let mut state = self.lock();
+        if !state.contents.is_news() {
+            return None;
+        }
+        let mut taken = std::mem::replace(&mut state.contents, Contents::empty());
+        state.contents.aborted = taken.aborted;
+        if let Some(rest) = taken.split_off_rest() {
+            state.contents = rest;
+        }
+        if state.waits_for_room && state.contents.cost() <= CAPACITY / 4 * 3 {
+            state.waits_for_room = false;
+            wake(state);
+        }
+        Some(taken)
+    }
+
+    /// Leaves a key to be rung at the next publication; `false` where there is news already.
+    pub fn park(&self, key: usize) -> bool {
+        let mut state = self.lock();
+        if state.contents.is_news() {
+            return false;
+        }
+        state.parked.add(key);
+        true
+    }
+
+    /// Takes back a key that was left; `false` where it has been rung for.
+    pub fn unpark(&self, key: usize) -> bool {
+        self.lock().parked.remove(key)
+    }
+
+    /// Ends the exchange from the client's side: the engine drops what it does for it. Returns
+    /// the key of whoever has waited longest, to be woken by the caller.
+    pub fn abort(&self) -> Option<usize> {
+        let mut state = self.lock();
+        state.contents.aborted = true;
+        let mut waiting = state.parked.take();
+        wake(state);
+        let first = waiting.first.take();
+        waiting.ring(&self.doorbell);
+        first
+    }
+
+    /// Ends the exchange from the engine's side: publishes a last change, told whether there has
+    /// been a head; whatever the task would publish later is dropped.
+    pub fn cut(&self, change: impl FnOnce(&mut Contents<Head, Note>, bool)) {
+        let mut state = self.lock();
+        if state.cut || state.contents.end.is_some() {
+            return;
+        }
+        state.cut = true;
+        let begun = state.begun;
+        change(&mut state.contents, begun);
+        let waiting = state.parked.take();
+        wake(state);
+        waiting.ring(&self.doorbell);
+    }
+
+    /// Whether the exchange is over for the task, by [`Mailbox::abort`] or [`Mailbox::cut`]; if
+    /// not, the task is woken when it is.
+    pub fn poll_aborted(&self, context: &mut Context<'_>) -> bool {
+        let mut state = self.lock();
+        remember(&mut state.task, context);
+        state.contents.aborted || state.cut
+    }
+
+    /// Whether nobody waits for this mailbox any more.
+    pub fn is_aborted(&self) -> bool {
+        self.lock().contents.aborted
+    }
+
+    /// Whether there is room for more; if not, the task is woken when there is.
+    pub fn poll_room(&self, context: &mut Context<'_>) -> bool {
+        let mut state = self.lock();
+        remember(&mut state.task, context);
+        state.waits_for_room = state.contents.cost() >= CAPACITY;
+        !state.waits_for_room
+    }
+}
+
+fn remember(slot: &mut Option<Waker>, context: &mut Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *slot = Some(context.waker().clone()),
+    }
+}
+
+fn wake<Head, Note>(mut state: MutexGuard<'_, State<Head, Note>>) {
+    let task = state.task.take();
+    drop(state);
+    if let Some(task) = task {
+        task.wake();
+    }
+}

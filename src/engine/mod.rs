@@ -1,0 +1,21 @@
+//! The engine: everything between a client's request and an upstream's answer, without Python.
+//!
+//! Data flows one way: request policy → [`exchange`] (retries) → [`upstream`] → response policy →
+//! [`mailbox`]. Whoever owns the listener (the ASGI bridge, a native server) calls
+//! [`relay::Relay::prepare`] and [`relay::Relay::exchange`].
+#![forbid(unsafe_code)]
+
+mod attempt;
+pub mod body;
+pub mod config;
+pub mod deliver;
+pub mod error;
+pub mod exchange;
+pub mod mailbox;
+pub mod policy;
+pub mod relay;
+pub mod report;
+pub mod runtime;
+pub mod target;
+pub mod upload;
+pub mod upstream;

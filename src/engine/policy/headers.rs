@@ -1,0 +1,52 @@
+//! What requests and responses have in common: hop-by-hop headers and lists of names.
+
+use http::HeaderName;
+use http::header::{
+    CONNECTION, HeaderMap, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+
+/// Header fields in the order in which they go out.
+pub type HeaderList = Vec<(HeaderName, http::HeaderValue)>;
+
+/// A set of header names. A `HeaderMap` without values hashes names faster than a `HashSet` does.
+pub type NameSet = HeaderMap<()>;
+
+/// Collects names into a set.
+pub fn name_set(names: impl IntoIterator<Item = HeaderName>) -> NameSet {
+    names.into_iter().map(|name| (name, ())).collect()
+}
+
+/// Headers that belong to one connection alone (RFC 9110 §7.6.1) and never cross a proxy.
+#[must_use]
+pub fn hop_by_hop() -> [HeaderName; 9] {
+    [
+        CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ]
+}
+
+/// More lines of a request's head, or more names in a `Connection`, are not believed to be meant.
+pub const MAX_LINES: usize = 1000;
+
+/// Adds the names that one `Connection` value nominates as hop-by-hop; `false` where there are
+/// more than [`MAX_LINES`].
+#[must_use]
+pub fn nominated(value: &[u8], names: &mut NameSet) -> bool {
+    for token in value.split(|&b| b == b',') {
+        if let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) {
+            names.insert(name, ());
+        }
+        if names.len() > MAX_LINES {
+            return false;
+        }
+    }
+    true
+}

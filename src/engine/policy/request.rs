@@ -1,0 +1,263 @@
+//! The request policy: from what the client sent to what the upstream gets. Pure.
+
+use http::header::{
+    self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, TRANSFER_ENCODING,
+};
+
+use super::headers::{MAX_LINES, NameSet, hop_by_hop, name_set, nominated};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Why a client's request cannot be passed on; the answer is 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// Dot segments climb above the prefix.
+    #[error("the path leaves the area that is served here")]
+    PathEscape,
+    /// An octet that no request target may carry (RFC 9112 §3.2), or a target that is too long.
+    #[error("the request target is malformed")]
+    Target,
+    /// The method is not a token.
+    #[error("the method is malformed")]
+    Method,
+    /// More lines than anyone means, or than a header map holds.
+    #[error("the request has too many header lines")]
+    TooManyHeaders,
+    /// Two Host lines that contradict each other.
+    #[error("the request has more than one Host")]
+    Host,
+    /// A header with a malformed name or value.
+    #[error("a header is malformed")]
+    Header,
+    /// `Content-Length` values that are no number or contradict each other (RFC 9112 §6.3).
+    #[error("the Content-Length is malformed")]
+    ContentLength,
+    /// A transfer coding other than `chunked`.
+    #[error("the Transfer-Encoding is not supported")]
+    TransferEncoding,
+}
+
+/// How the client's body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Neither `Content-Length` nor `Transfer-Encoding`: in HTTP/1 there is no body.
+    None,
+    /// A known number of octets.
+    Length(u64),
+    /// A body of unknown length.
+    Chunked,
+}
+
+/// What the client's connection tells beside its headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Connection<'a> {
+    /// The peer's address without port, if there is one.
+    pub client: Option<&'a str>,
+    /// Whether the client came over TLS.
+    pub secure: bool,
+    /// Whether the client speaks HTTP/2 or newer.
+    pub multiplexed: bool,
+}
+
+/// The headers for the upstream.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// In the client's order, the computed ones behind.
+    pub headers: HeaderMap,
+    /// How the client framed its body.
+    pub framing: Framing,
+}
+
+/// Which headers go upstream.
+#[derive(Debug)]
+pub struct RequestPolicy {
+    /// Removed from what the client sent: hop-by-hop, dropped, replaced and computed names.
+    removed: NameSet,
+    allowed: Option<NameSet>,
+    extra: HeaderMap,
+    preserve_host: bool,
+    authority: HeaderValue,
+}
+
+impl RequestPolicy {
+    /// `authority` is the upstream's, sent as Host unless `preserve_host` keeps the client's.
+    #[must_use]
+    pub fn new(
+        authority: HeaderValue,
+        preserve_host: bool,
+        extra: HeaderMap,
+        dropped: Vec<HeaderName>,
+        allowed: Option<Vec<HeaderName>>,
+    ) -> Self {
+        let computed = [EXPECT, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+        let removed = hop_by_hop()
+            .into_iter()
+            .chain(computed)
+            .chain(dropped)
+            .chain(extra.keys().cloned());
+        Self {
+            removed: name_set(removed),
+            allowed: allowed.map(name_set),
+            extra,
+            preserve_host,
+            authority,
+        }
+    }
+
+    /// The headers that go upstream for a client's `(name, value)` lines.
+    ///
+    /// # Errors
+    /// A malformed line, or lines that contradict each other about the body's length.
+    pub fn headers(
+        &self,
+        lines: &[(&[u8], &[u8])],
+        connection: &Connection<'_>,
+    ) -> Result<Outgoing, BadRequest> {
+        if lines.len() > MAX_LINES {
+            return Err(BadRequest::TooManyHeaders);
+        }
+        let nominated = nominated_by(lines)?;
+        let mut headers = HeaderMap::with_capacity(lines.len() + self.extra.len() + 4);
+        // Host comes first (RFC 9110 §7.2).
+        headers.insert(HOST, self.authority.clone());
+        let mut host = None;
+        let mut length = None;
+        let mut chunked = false;
+        let mut forwarded_for: Vec<&[u8]> = Vec::new();
+        let mut cookies: Vec<&[u8]> = Vec::new();
+        for &(name, value) in lines {
+            let name = HeaderName::from_bytes(name).map_err(|_| BadRequest::Header)?;
+            match name {
+                HOST => {
+                    let value = HeaderValue::from_bytes(value).map_err(|_| BadRequest::Header)?;
+                    // One reader would believe the first, another the last (RFC 9112 §3.2).
+                    if host.as_ref().is_some_and(|host| *host != value) {
+                        return Err(BadRequest::Host);
+                    }
+                    host = Some(value);
+                    continue;
+                }
+                CONTENT_LENGTH => {
+                    length = Some(content_length(value, length)?);
+                    continue;
+                }
+                TRANSFER_ENCODING => {
+                    if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                        return Err(BadRequest::TransferEncoding);
+                    }
+                    chunked = true;
+                    continue;
+                }
+                _ => {}
+            }
+            if self.removed.contains_key(&name)
+                || nominated
+                    .as_ref()
+                    .is_some_and(|set| set.contains_key(&name))
+                || self
+                    .allowed
+                    .as_ref()
+                    .is_some_and(|set| !set.contains_key(&name))
+            {
+                continue;
+            }
+            // HTTP/2 splits Cookie for compression; HTTP/1 wants one line (RFC 9113 §8.2.3).
+            if connection.multiplexed && name == COOKIE {
+                cookies.push(value);
+            } else if name == X_FORWARDED_FOR {
+                forwarded_for.push(value);
+            } else {
+                let value = HeaderValue::from_bytes(value).map_err(|_| BadRequest::Header)?;
+                headers.append(name, value);
+            }
+        }
+        append_joined(&mut headers, COOKIE, &cookies, b"; ")?;
+        if !self.extra.contains_key(&X_FORWARDED_FOR) {
+            forwarded_for.extend(connection.client.map(str::as_bytes));
+            append_joined(&mut headers, X_FORWARDED_FOR, &forwarded_for, b", ")?;
+        }
+        let proto = if connection.secure { "https" } else { "http" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+        if let Some(host) = &host {
+            headers.insert(X_FORWARDED_HOST, host.clone());
+        }
+        if let Some(host) = host.filter(|host| self.preserve_host && !host.is_empty()) {
+            headers.insert(HOST, host);
+        }
+        for (name, value) in &self.extra {
+            headers.insert(name.clone(), value.clone());
+        }
+        let framing = match (chunked, length) {
+            // Transfer-Encoding overrides Content-Length (RFC 9112 §6.3), which must not cross.
+            (true, _) => Framing::Chunked,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::None,
+        };
+        Ok(Outgoing { headers, framing })
+    }
+
+    /// Takes out what must not follow a redirect to another origin: the client's credentials and
+    /// the extra headers, which were meant for the configured upstream alone.
+    pub fn strip_credentials(&self, headers: &mut HeaderMap) {
+        for name in [AUTHORIZATION, COOKIE, header::PROXY_AUTHORIZATION] {
+            headers.remove(name);
+        }
+        for name in self.extra.keys().filter(|name| **name != HOST) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The names that the `Connection` lines nominate; `None` in the common case of none.
+fn nominated_by(lines: &[(&[u8], &[u8])]) -> Result<Option<NameSet>, BadRequest> {
+    let mut names = None;
+    for (name, value) in lines {
+        if name.eq_ignore_ascii_case(CONNECTION.as_str().as_bytes())
+            && !value.eq_ignore_ascii_case(b"keep-alive")
+            && !nominated(value, names.get_or_insert_with(NameSet::default))
+        {
+            return Err(BadRequest::TooManyHeaders);
+        }
+    }
+    Ok(names)
+}
+
+/// One `Content-Length` line, which may repeat one number (RFC 9110 §8.6) but no other than
+/// `earlier`.
+fn content_length(value: &[u8], earlier: Option<u64>) -> Result<u64, BadRequest> {
+    let mut length = earlier;
+    for part in value.split(|&b| b == b',') {
+        let part = part.trim_ascii();
+        if part.is_empty() || !part.iter().all(u8::is_ascii_digit) {
+            return Err(BadRequest::ContentLength);
+        }
+        let number = std::str::from_utf8(part)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let number: u64 = number.ok_or(BadRequest::ContentLength)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(BadRequest::ContentLength);
+        }
+        length = Some(number);
+    }
+    length.ok_or(BadRequest::ContentLength)
+}
+
+/// Appends `values` as one line, if there are any.
+fn append_joined(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    values: &[&[u8]],
+    separator: &[u8],
+) -> Result<(), BadRequest> {
+    let value = match values {
+        [] => return Ok(()),
+        [one] => HeaderValue::from_bytes(one),
+        many => HeaderValue::from_bytes(&many.join(separator)),
+    };
+    headers.append(name, value.map_err(|_| BadRequest::Header)?);
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! A relay that runs: the policies and the pool that belong to one configuration, and the
+//! exchanges that are in flight.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+use tokio::sync::Notify;
+
+use super::body::Source;
+use super::config::Config;
+use super::deliver::{ExchangeMailbox, cut};
+use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
+use super::policy::response::ResponsePolicy;
+use super::upstream::connect::Connector;
+use super::upstream::pool::Pool;
+use super::upstream::tls::TlsError;
+
+/// What a client asks for, as far as a relay cares.
+#[derive(Debug, Clone, Copy)]
+pub struct Inbound<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path below the mount, octets as the client sent them.
+    pub path: &'a [u8],
+    /// The query without its `?`.
+    pub query: &'a [u8],
+    /// Header lines, names in any case.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+    /// The client's connection.
+    pub connection: Connection<'a>,
+}
+
+/// A request as it will go upstream.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Path and query on the upstream.
+    pub target: PathAndQuery,
+    /// Headers without framing, which [`Request::body`] decides.
+    pub headers: HeaderMap,
+    /// The body, to be set by whoever reads it from the client.
+    pub body: Source,
+    /// How the client framed the body.
+    pub framing: Framing,
+}
+
+/// A configuration at work.
+#[derive(Debug)]
+pub struct Relay {
+    pub(super) config: Config,
+    pub(super) request_policy: RequestPolicy,
+    pub(super) response_policy: ResponsePolicy,
+    pub(super) pool: Arc<Pool>,
+    in_flight: Mutex<HashMap<u64, Arc<ExchangeMailbox>>>,
+    next: AtomicU64,
+    drained: Notify,
+}
+
+impl Relay {
+    /// A relay with an empty pool.
+    ///
+    /// # Errors
+    /// Where the certificates or keys for TLS cannot be used.
+    pub fn new(config: Config) -> Result<Arc<Self>, TlsError> {
+        let headers = config.headers.clone();
+        let trust = config.trust.clone();
+        let connector = Connector::new(trust, config.identity.clone(), config.timeouts);
+        if config.target.origin().secure {
+            connector.tls()?;
+        }
+        Ok(Arc::new(Self {
+            request_policy: RequestPolicy::new(
+                config.target.authority().clone(),
+                headers.preserve_host,
+                headers.extra_request,
+                headers.drop_request,
+                headers.allow_request,
+            ),
+            response_policy: ResponsePolicy::new(headers.drop_response, headers.allow_response),
+            pool: Pool::new(connector, config.limits, config.timeouts.pool),
+            config,
+            in_flight: Mutex::default(),
+            next: AtomicU64::new(0),
+            drained: Notify::new(),
+        }))
+    }
+
+    /// The request that goes upstream for what a client sent, with no body yet.
+    ///
+    /// # Errors
+    /// What makes the request unfit to be passed on.
+    pub fn prepare(&self, inbound: &Inbound<'_>) -> Result<Request, BadRequest> {
+        let method =
+            Method::from_bytes(inbound.method.as_bytes()).map_err(|_| BadRequest::Method)?;
+        if method == Method::CONNECT {
+            return Err(BadRequest::Method);
+        }
+        let target = self.config.target.join(inbound.path, inbound.query)?;
+        let outgoing = self
+            .request_policy
+            .headers(inbound.headers, &inbound.connection)?;
+        Ok(Request {
+            method,
+            target,
+            headers: outgoing.headers,
+            body: Source::Empty,
+            framing: outgoing.framing,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ExchangeMailbox>>> {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an exchange among those in flight, from before it is submitted.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, mailbox: Arc<ExchangeMailbox>) -> InFlight {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(number, mailbox);
+        InFlight {
+            relay: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// Waits for the exchanges in flight, at most `grace`; then cuts those that are left. Idle
+    /// connections are closed at once.
+    pub async fn drain(&self, grace: Duration) {
+        self.pool.close();
+        if tokio::time::timeout(grace, self.idle()).await.is_err() {
+            self.cut();
+            // Their tasks end at once; one that was never submitted may take for ever.
+            let _ = tokio::time::timeout(LAST_ROUND, self.idle()).await;
+        }
+    }
+
+    /// Ends all exchanges in flight: 502 where no response has begun, a broken one elsewhere.
+    pub fn cut(&self) {
+        let left: Vec<_> = self.lock().values().cloned().collect();
+        for mailbox in left {
+            cut(&mailbox);
+        }
+    }
+
+    async fn idle(&self) {
+        loop {
+            let drained = self.drained.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            drained.await;
+        }
+    }
+}
+
+/// How long tasks that were cut have to end.
+const LAST_ROUND: Duration = Duration::from_millis(100);
+
+/// Keeps an exchange in the list of those in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    relay: Arc<Relay>,
+    number: u64,
+}
+
+impl InFlight {
+    /// The relay that the exchange belongs to.
+    #[must_use]
+    pub fn relay(&self) -> &Arc<Relay> {
+        &self.relay
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut in_flight = self.relay.lock();
+        in_flight.remove(&self.number);
+        if in_flight.is_empty() {
+            drop(in_flight);
+            self.relay.drained.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What is told while an exchange goes on: events for the log, and what its owner should do.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use url::Url;
+
+use super::attempt::Destination;
+use super::error::Error;
+use super::mailbox::Doorbell;
+use super::relay::Relay;
+use super::upstream::memory::Call;
+
+/// What is told while an exchange goes on.
+#[derive(Debug)]
+pub enum Note {
+    /// Something for the log.
+    Event(Event),
+    /// The upstream in this process is to be called.
+    Call(Arc<Call>),
+    /// The exchange takes a while, so it is worth watching whether the client leaves.
+    Slow,
+}
+
+/// An event of the log; the URL carries no secret.
+#[derive(Debug)]
+pub struct Event {
+    /// Its name, without `reverse_proxy.`.
+    pub name: &'static str,
+    /// Which URL, query values masked.
+    pub url: String,
+    /// Which try, counted from 1.
+    pub attempt: Option<u32>,
+    /// The upstream's status, where it answered.
+    pub status: Option<u16>,
+    /// What went wrong, where it did not.
+    pub error: Option<String>,
+}
+
+/// Who is told.
+pub trait Observer: Send + Sync {
+    /// Takes a note; called from the engine's thread.
+    fn note(&self, note: Note);
+    /// An in-process upstream's way to wake whoever serves it.
+    fn doorbell(&self) -> Doorbell;
+}
+
+impl Relay {
+    pub(super) fn report_error(
+        &self,
+        observer: &dyn Observer,
+        to: &Destination,
+        attempt: u32,
+        error: &Error,
+    ) {
+        let (name, attempt) = if error.kind().is_timeout() {
+            ("upstream_timeout", Some(attempt))
+        } else if self.config.retry.kinds.contains(&error.kind()) {
+            ("upstream_retryable_error", Some(attempt))
+        } else {
+            ("upstream_error", None)
+        };
+        self.report(observer, name, to, attempt, Err(error));
+    }
+
+    pub(super) fn report(
+        &self,
+        observer: &dyn Observer,
+        name: &'static str,
+        to: &Destination,
+        attempt: Option<u32>,
+        outcome: Result<StatusCode, &Error>,
+    ) {
+        if self.config.report {
+            observer.note(Note::Event(Event {
+                name,
+                url: masked(to.target.url(&to.path)),
+                attempt,
+                status: outcome.ok().map(|status| status.as_u16()),
+                error: outcome.err().map(ToString::to_string),
+            }));
+        }
+    }
+
+    /// Reports that a response broke off after it had begun.
+    pub fn report_interrupted(&self, observer: &dyn Observer, origin: &Provenance, error: &Error) {
+        let (name, attempt) = match error.kind().is_timeout() {
+            true => ("upstream_timeout", Some(origin.attempt)),
+            false => ("upstream_error", None),
+        };
+        self.report(observer, name, &origin.to, attempt, Err(error));
+    }
+}
+
+/// Which try brought a response, and from where.
+#[derive(Debug)]
+pub struct Provenance {
+    pub(super) to: Destination,
+    pub(super) attempt: u32,
+}
+
+/// A URL for the log: no user information, no query value.
+fn masked(mut url: Url) -> String {
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let query = url.query().map(|query| {
+        let parts = query.split('&').map(|part| match part.split_once('=') {
+            Some((name, _)) => format!("{name}=***"),
+            None => "***".to_owned(),
+        });
+        parts.collect::<Vec<_>>().join("&")
+    });
+    url.set_query(query.as_deref());
+    url.into()
+}

@@ -1,0 +1,373 @@
+//! An upstream's address: parsed and checked once, so that a bad one cannot exist later.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::uri::{Authority, PathAndQuery, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use url::Url;
+
+use super::policy::path::climbs;
+use super::policy::request::BadRequest;
+
+/// What must be encoded to put a socket's path where a host stands (RFC 3986 §2.3).
+const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Where connections go; also what the pool tells idle connections apart by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A host and port over TCP.
+    Tcp {
+        /// A name or an address, IPv6 without brackets.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// An endpoint with its security: one key of the pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Where to connect.
+    pub endpoint: Endpoint,
+    /// Whether TLS is spoken there.
+    pub secure: bool,
+}
+
+/// Why a target URL cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Not a URL at all, with the parser's reason.
+    #[error("is not an absolute URL ({0}); expected something like 'http://host:8000/base'")]
+    Malformed(String),
+    /// A scheme that is not spoken.
+    #[error("has the scheme {0:?}; allowed are http, https, ws, wss, http+unix and https+unix")]
+    Scheme(String),
+    /// No host, or no socket path.
+    #[error("names no {0}")]
+    Missing(&'static str),
+    /// User information in the URL, which nothing would ever send.
+    #[error("carries user information; pass credentials in extra_request_headers instead")]
+    UserInfo,
+    /// Something that a base URL cannot have.
+    #[error("has a {0}; a base URL ends with its path")]
+    Extra(&'static str),
+    /// Port 0.
+    #[error("has the port {0}; allowed are 1 to 65535")]
+    Port(u16),
+    /// A path that no request target can carry.
+    #[error("has a path with characters that must be percent-encoded, or with dot segments")]
+    Path,
+    /// The prefix, not the URL, is such a path.
+    #[error("has characters that must be percent-encoded, or dot segments")]
+    Prefix,
+}
+
+/// An upstream: origin, Host and base path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    origin: Arc<Origin>,
+    authority: HeaderValue,
+    base: String,
+    url: Url,
+}
+
+impl Target {
+    /// Reads a base URL; `prefix` is put behind its path.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn parse(text: &str, prefix: &str) -> Result<Self, TargetError> {
+        // Url would drop these without a word.
+        if text.bytes().any(|b| b.is_ascii_control() || b == b' ') {
+            return Err(TargetError::Malformed("it contains white space".to_owned()));
+        }
+        // Url would forgive these, and find another host or path in them than other readers do.
+        let authority = text.split_once("://").map(|(_, rest)| rest);
+        if text.contains('\\') || authority.is_none_or(|rest| rest.starts_with('/')) {
+            return Err(TargetError::Malformed(
+                "no '://' with a host behind it".to_owned(),
+            ));
+        }
+        let url = Url::parse(text).map_err(|error| TargetError::Malformed(error.to_string()))?;
+        let (secure, unix) = match url.scheme() {
+            "http" | "ws" => (false, false),
+            "https" | "wss" => (true, false),
+            "http+unix" | "ws+unix" => (false, true),
+            "https+unix" | "wss+unix" => (true, true),
+            other => return Err(TargetError::Scheme(other.to_owned())),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(TargetError::UserInfo);
+        }
+        if url.query().is_some() {
+            return Err(TargetError::Extra("query"));
+        }
+        if url.fragment().is_some() {
+            return Err(TargetError::Extra("fragment"));
+        }
+        let mut target = if unix {
+            Self::unix(&url, secure)?
+        } else {
+            Self::tcp(&url, secure)?
+        };
+        base_path("", prefix).map_err(|_| TargetError::Prefix)?;
+        target.base = base_path(raw_path_of(text), prefix)?;
+        Ok(target)
+    }
+
+    /// The target of an absolute `http`/`https` URL, as a redirect names it.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn from_url(url: &Url) -> Result<Self, TargetError> {
+        Self::tcp(url, url.scheme() == "https")
+    }
+
+    fn tcp(url: &Url, secure: bool) -> Result<Self, TargetError> {
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or(TargetError::Missing("host"))?;
+        let default = if secure { 443 } else { 80 };
+        let port = url.port().unwrap_or(default);
+        if port == 0 {
+            return Err(TargetError::Port(port));
+        }
+        let authority = match port == default {
+            true => host.to_owned(),
+            false => format!("{host}:{port}"),
+        };
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let endpoint = Endpoint::Tcp {
+            host: bare.to_owned(),
+            port,
+        };
+        Self::new(endpoint, secure, &authority)
+    }
+
+    fn unix(url: &Url, secure: bool) -> Result<Self, TargetError> {
+        if let Some(port) = url.port() {
+            return Err(TargetError::Port(port));
+        }
+        let host = url.host_str().unwrap_or_default();
+        let path = percent_decode_str(host).decode_utf8_lossy().into_owned();
+        if path.is_empty() {
+            return Err(TargetError::Missing("socket path"));
+        }
+        Self::new(Endpoint::Unix(PathBuf::from(path)), secure, "localhost")
+    }
+
+    fn new(endpoint: Endpoint, secure: bool, authority: &str) -> Result<Self, TargetError> {
+        let malformed = || TargetError::Malformed("its host is malformed".to_owned());
+        authority.parse::<Authority>().map_err(|_| malformed())?;
+        let scheme = if secure { "https" } else { "http" };
+        Ok(Self {
+            origin: Arc::new(Origin { endpoint, secure }),
+            authority: HeaderValue::from_str(authority).map_err(|_| malformed())?,
+            base: String::new(),
+            url: Url::parse(&format!("{scheme}://{authority}/")).map_err(|_| malformed())?,
+        })
+    }
+
+    /// Where connections go.
+    #[must_use]
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// The value of the Host header: the host, with the port where it is not the scheme's.
+    #[must_use]
+    pub fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// The URL of a request target here, for logs and for resolving a Location.
+    #[must_use]
+    pub fn url(&self, target: &PathAndQuery) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(target.path());
+        url.set_query(target.query());
+        url
+    }
+
+    /// The request target for what a client asked for below the mount.
+    ///
+    /// # Errors
+    /// [`BadRequest::PathEscape`] where dot segments climb above the base, [`BadRequest::Target`]
+    /// where it holds an octet that a request target cannot carry.
+    pub fn join(&self, path: &[u8], query: &[u8]) -> Result<PathAndQuery, BadRequest> {
+        if climbs(path) {
+            return Err(BadRequest::PathEscape);
+        }
+        let mut joined = Vec::with_capacity(self.base.len() + path.len() + query.len() + 2);
+        joined.extend_from_slice(self.base.as_bytes());
+        if !path.starts_with(b"/") && (!path.is_empty() || joined.is_empty()) {
+            joined.push(b'/');
+        }
+        joined.extend_from_slice(path);
+        if !query.is_empty() {
+            joined.push(b'?');
+            joined.extend_from_slice(query);
+        }
+        request_target(joined)
+    }
+}
+
+/// `octets` as a request target, unchanged.
+///
+/// # Errors
+/// [`BadRequest::Target`] for octets that it cannot carry; a `#`, which the parser would cut off
+/// with all behind it, is one.
+pub fn request_target(octets: Vec<u8>) -> Result<PathAndQuery, BadRequest> {
+    if octets.contains(&b'#') {
+        return Err(BadRequest::Target);
+    }
+    PathAndQuery::from_maybe_shared(bytes::Bytes::from(octets)).map_err(|_| BadRequest::Target)
+}
+
+/// The URI of a request in origin form.
+#[must_use]
+pub fn origin_form(target: PathAndQuery) -> Uri {
+    Uri::from(target)
+}
+
+/// The path of a URL text, octets as they stand there.
+fn raw_path_of(text: &str) -> &str {
+    let behind = text.split_once("://").map_or("", |(_, rest)| rest);
+    behind
+        .find('/')
+        .and_then(|at| behind.get(at..))
+        .unwrap_or("")
+}
+
+/// Base path and prefix as one path without a slash at its end; doubled slashes where they meet
+/// and in the prefix are one.
+fn base_path(base: &str, prefix: &str) -> Result<String, TargetError> {
+    let mut path = base.trim_end_matches('/').to_owned();
+    for segment in prefix.split('/').filter(|segment| !segment.is_empty()) {
+        path.push('/');
+        path.push_str(segment);
+    }
+    let dots = |segment: &str| {
+        matches!(
+            segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
+            "." | ".."
+        )
+    };
+    let usable = path.is_empty() || request_target(path.clone().into_bytes()).is_ok();
+    if !usable || path.contains('?') || path.split('/').any(dots) {
+        return Err(TargetError::Path);
+    }
+    Ok(path)
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.origin.secure { "https" } else { "http" };
+        match &self.origin.endpoint {
+            Endpoint::Tcp { .. } => {
+                let authority = self.authority.to_str().unwrap_or_default();
+                write!(f, "{scheme}://{authority}{}", self.base)
+            }
+            Endpoint::Unix(path) => {
+                let path = path.to_string_lossy();
+                let socket = utf8_percent_encode(&path, NOT_UNRESERVED);
+                write!(f, "{scheme}+unix://{socket}{}", self.base)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(base: &str, prefix: &str, path: &str, query: &str) -> String {
+        match Target::parse(base, prefix) {
+            Ok(target) => match target.join(path.as_bytes(), query.as_bytes()) {
+                Ok(target) => target.as_str().to_owned(),
+                Err(error) => format!("{error:?}"),
+            },
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn base_prefix_and_path_are_joined_octet_by_octet() {
+        assert_eq!(joined("http://h", "/", "/x", ""), "/x");
+        assert_eq!(joined("http://h/", "", "", ""), "/");
+        assert_eq!(
+            joined("http://h/base", "/", "/x", "a=%2F&b"),
+            "/base/x?a=%2F&b"
+        );
+        assert_eq!(
+            joined("http://h/base/", "//api//v1/", "/x", ""),
+            "/base/api/v1/x"
+        );
+        assert_eq!(joined("http://h", "api", "", ""), "/api");
+        assert_eq!(joined("http://h", "/api", "/", ""), "/api/");
+        assert_eq!(
+            joined("http://h/b%20c", "/", "//a%2Fb%20c", ""),
+            "/b%20c//a%2Fb%20c"
+        );
+        assert_eq!(joined("http://h/api", "/", "/../x", ""), "PathEscape");
+        assert_eq!(joined("http://h", "/", "/a#b", ""), "Target");
+        assert_eq!(joined("http://h", "/", "/a\rb", ""), "Target");
+    }
+
+    #[test]
+    fn authorities_keep_their_port() {
+        let authority = |url: &str| Target::parse(url, "/").map(|t| t.authority().clone());
+        assert_eq!(
+            authority("http://h:8000"),
+            Ok(HeaderValue::from_static("h:8000"))
+        );
+        assert_eq!(
+            authority("https://h:443"),
+            Ok(HeaderValue::from_static("h"))
+        );
+        assert_eq!(
+            authority("wss://[::1]:9"),
+            Ok(HeaderValue::from_static("[::1]:9"))
+        );
+        assert_eq!(
+            authority("http+unix://%2Frun%2Fa.sock"),
+            Ok(HeaderValue::from_static("localhost"))
+        );
+    }
+
+    #[test]
+    fn bad_targets_are_told_apart() {
+        for (url, words) in [
+            ("", "not an absolute URL"),
+            ("h:8000", "not an absolute URL"),
+            ("http:///h/base", "not an absolute URL"),
+            ("http://h\\base", "not an absolute URL"),
+            ("ftp://x", "scheme \"ftp\""),
+            ("http://", "not an absolute URL"),
+            ("http://h:99999", "not an absolute URL"),
+            ("http://h:0", "port 0"),
+            ("http://u:p@h", "user information"),
+            ("http://h/?x=1", "query"),
+            ("http://h/#x", "fragment"),
+            ("http://h/a/../b", "dot segments"),
+            ("http://h /", "white space"),
+            ("http+unix://", "socket path"),
+        ] {
+            let error = Target::parse(url, "/")
+                .map(|_| ())
+                .map_err(|e| e.to_string());
+            assert!(
+                error.as_ref().is_err_and(|e| e.contains(words)),
+                "{url}: {error:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Opening a connection: resolve, connect, TLS, HTTP/1.1, all within `timeout.connect`.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+
+use super::failure::io_error;
+use super::resolve::{ResolveError, Resolver};
+use super::socket::{Socket, SocketIo, Stream};
+use super::tls::{Identity, TlsError, Trust, client_config};
+use crate::engine::body::RequestBody;
+use crate::engine::config::Timeouts;
+use crate::engine::error::{Error, Kind};
+use crate::engine::target::{Endpoint, Origin};
+
+/// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
+/// ahead of whoever takes the body.
+pub const READ_BUFFER: usize = 128 * 1024;
+
+/// Lines of a response head at most.
+pub const MAX_HEADERS: usize = 256;
+
+/// A connection that can send a request.
+#[derive(Debug)]
+pub struct Connection {
+    /// hyper's handle.
+    pub sender: SendRequest<RequestBody>,
+    /// The task that reads and writes; aborting it closes the connection.
+    pub task: AbortHandle,
+    /// The socket, while the task lives.
+    pub socket: Weak<Socket>,
+}
+
+/// Opens connections.
+#[derive(Debug)]
+pub struct Connector {
+    tcp: HttpConnector<Resolver>,
+    trust: Trust,
+    identity: Option<Identity>,
+    tls: OnceLock<Arc<ClientConfig>>,
+    timeouts: Timeouts,
+}
+
+impl Connector {
+    /// A connector that reads certificates when it first needs them.
+    #[must_use]
+    pub fn new(trust: Trust, identity: Option<Identity>, timeouts: Timeouts) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        Self {
+            tcp,
+            trust,
+            identity,
+            tls: OnceLock::new(),
+            timeouts,
+        }
+    }
+
+    /// The TLS configuration, made at the first call.
+    ///
+    /// # Errors
+    /// Where certificates or keys cannot be used.
+    pub fn tls(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        if let Some(config) = self.tls.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = client_config(&self.trust, self.identity.as_ref())?;
+        Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+    }
+
+    /// A connection to `origin`.
+    ///
+    /// # Errors
+    /// [`Kind::Resolve`], [`Kind::Connect`], [`Kind::Tls`] or [`Kind::ConnectTimeout`].
+    pub async fn connect(&self, origin: &Origin) -> Result<Connection, Error> {
+        within(self.timeouts.connect, self.open(origin)).await
+    }
+
+    async fn open(&self, origin: &Origin) -> Result<Connection, Error> {
+        let (stream, host) = match &origin.endpoint {
+            Endpoint::Tcp { host, port } => (self.open_tcp(host, *port).await?, host.as_str()),
+            Endpoint::Unix(path) => {
+                let stream = UnixStream::connect(path)
+                    .await
+                    .map_err(|error| connect_error(&error))?;
+                (Stream::Unix(stream), "localhost")
+            }
+        };
+        let socket = Socket::new(stream);
+        let weak = Arc::downgrade(&socket);
+        let io = SocketIo::new(socket, self.timeouts.write);
+        if !origin.secure {
+            return serve(io, weak).await;
+        }
+        let tls_error = |reason: String| Error::not_sent(Kind::Tls, reason);
+        let config = self.tls().map_err(|error| tls_error(error.to_string()))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|error| tls_error(error.to_string()))?;
+        let io = TlsConnector::from(config).connect(name, io).await;
+        // rustls names the certificate's fault, never a secret.
+        serve(io.map_err(|error| tls_error(error.to_string()))?, weak).await
+    }
+
+    async fn open_tcp(&self, host: &str, port: u16) -> Result<Stream, Error> {
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        let uri: Uri = format!("http://{host}:{port}")
+            .parse()
+            .map_err(|_| Error::not_sent(Kind::Resolve, "the host is malformed"))?;
+        let connected = self.tcp.clone().call(uri).await;
+        let stream = connected.map_err(|error| connect_error(&error))?;
+        Ok(Stream::Tcp(stream.into_inner()))
+    }
+}
+
+/// Speaks HTTP/1.1 over `io` in a task of its own.
+async fn serve<I>(io: I, socket: Weak<Socket>) -> Result<Connection, Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new()
+        .max_buf_size(READ_BUFFER)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(io))
+        .await;
+    let (sender, connection) =
+        handshake.map_err(|_| Error::not_sent(Kind::Connect, "the connection was closed"))?;
+    // Its error reaches whoever waits for the response; there is nobody else to tell.
+    let task = tokio::spawn(connection).abort_handle();
+    Ok(Connection {
+        sender,
+        task,
+        socket,
+    })
+}
+
+async fn within(
+    limit: Option<Duration>,
+    connecting: impl Future<Output = Result<Connection, Error>>,
+) -> Result<Connection, Error> {
+    let Some(limit) = limit else {
+        return connecting.await;
+    };
+    tokio::time::timeout(limit, connecting)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::not_sent(
+                Kind::ConnectTimeout,
+                "not connected in time",
+            ))
+        })
+}
+
+/// The kind of a failed connection; the detail is the operating system's word without the address.
+fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if current.is::<ResolveError>() {
+            return Error::not_sent(Kind::Resolve, "the name cannot be resolved");
+        }
+        cause = current.source();
+    }
+    let detail =
+        io_error(error).map_or_else(|| "no connection".to_owned(), |io| io.kind().to_string());
+    Error::not_sent(Kind::Connect, detail)
+}

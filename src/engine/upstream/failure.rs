@@ -1,0 +1,95 @@
+//! What hyper and the operating system report, as the engine's own errors. Nothing is told by the
+//! text of a message.
+
+use std::error::Error as StdError;
+use std::io;
+
+use crate::engine::error::{Error, Kind};
+
+/// The failure of a request whose response head did not come.
+#[must_use]
+pub fn head(error: &hyper::Error) -> Error {
+    if let Some(own) = find(error) {
+        return own;
+    }
+    if error.is_incomplete_message() {
+        return Error::new(
+            Kind::Protocol,
+            "closed before the response head was complete",
+        );
+    }
+    if error.is_parse() {
+        return Error::new(
+            Kind::Protocol,
+            "the response head is malformed or too large",
+        );
+    }
+    if error.is_canceled() || error.is_closed() {
+        return Error::new(Kind::Read, "the connection was closed");
+    }
+    match io_error(error) {
+        Some(error) => Error::new(Kind::Read, error.kind().to_string()),
+        None => Error::new(Kind::Protocol, "the upstream broke the protocol"),
+    }
+}
+
+/// The failure of a response body.
+#[must_use]
+pub fn body(error: &hyper::Error) -> Error {
+    if let Some(own) = find(error) {
+        return own;
+    }
+    if error.is_incomplete_message() {
+        return Error::new(
+            Kind::Protocol,
+            "closed before the response body was complete",
+        );
+    }
+    match io_error(error) {
+        Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => Error::new(
+            Kind::Protocol,
+            "closed before the response body was complete",
+        ),
+        Some(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            ) =>
+        {
+            Error::new(Kind::Protocol, "the response body is malformed")
+        }
+        Some(error) => Error::new(Kind::Read, error.kind().to_string()),
+        None => Error::new(Kind::Protocol, "the response body is malformed"),
+    }
+}
+
+/// Our own error, where it went through hyper or an `io::Error` on its way here.
+fn find(error: &(dyn StdError + 'static)) -> Option<Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(own) = error.downcast_ref::<Error>() {
+            return Some(own.clone());
+        }
+        if let Some(own) = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref::<Error>())
+        {
+            return Some(own.clone());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The first `io::Error` among the causes.
+pub fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
+}

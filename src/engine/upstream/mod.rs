@@ -1,0 +1,9 @@
+//! The way to an upstream: connecting, keeping connections, sending one request over one.
+
+pub mod connect;
+pub mod failure;
+pub mod memory;
+pub mod pool;
+pub mod resolve;
+pub mod socket;
+pub mod tls;

@@ -1,0 +1,343 @@
+//! Connections to upstreams: how many at once, and which are kept for the next request.
+//!
+//! Bounds: at most `max_connections` in use, at most `max_keepalive_connections` idle, each idle
+//! one for at most `keepalive_expiry`. More may be idle for [`LINGER`] between two requests, so
+//! that a busy pool does not close what the next request needs. A connection in use is a
+//! [`Lease`]; dropping it closes the connection, giving it back keeps it.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connect::{Connection, Connector};
+use super::socket::Socket;
+use crate::engine::body::Sent;
+use crate::engine::config::Limits;
+use crate::engine::error::{Error, Kind};
+use crate::engine::target::Origin;
+
+/// How long connections beyond `max_keepalive_connections` may wait for a next request.
+pub const LINGER: Duration = Duration::from_millis(100);
+
+/// A pool for all origins of one relay.
+#[derive(Debug)]
+pub struct Pool {
+    connector: Connector,
+    limits: Limits,
+    wait: Option<Duration>,
+    slots: Arc<Semaphore>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    /// Oldest first.
+    connections: Vec<IdleConnection>,
+    /// When the task that closes what expires will look next; `None` where there is none.
+    reaping: Option<(Instant, AbortHandle)>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct IdleConnection {
+    origin: Arc<Origin>,
+    connection: Connection,
+    since: Instant,
+}
+
+/// Which connections a request may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// A kept one or a new one.
+    Any,
+    /// A kept one only if a look at its socket shows that it is still open: the request could not
+    /// be repeated if it were not.
+    Checked,
+    /// A new one.
+    New,
+}
+
+impl Pool {
+    /// An empty pool; `wait` is how long a request may wait for a slot.
+    #[must_use]
+    pub fn new(connector: Connector, limits: Limits, wait: Option<Duration>) -> Arc<Self> {
+        let slots = limits.max_connections.unwrap_or(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            connector,
+            limits,
+            wait,
+            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            idle: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to `origin`.
+    ///
+    /// # Errors
+    /// [`Kind::PoolTimeout`] and what [`Connector::connect`] reports.
+    pub async fn lease(
+        self: &Arc<Self>,
+        origin: &Arc<Origin>,
+        freshness: Freshness,
+    ) -> Result<Lease, Error> {
+        let slot = self.slot().await?;
+        if freshness != Freshness::New
+            && let Some(connection) = self.take_open(origin, freshness).await
+        {
+            return Ok(self.lease_of(connection, origin, slot, true));
+        }
+        self.make_room();
+        // Boxed: connecting is rare and its state large, and every exchange would carry it.
+        let connection = Box::pin(self.connector.connect(origin)).await?;
+        Ok(self.lease_of(connection, origin, slot, false))
+    }
+
+    fn lease_of(
+        self: &Arc<Self>,
+        connection: Connection,
+        origin: &Arc<Origin>,
+        slot: OwnedSemaphorePermit,
+        reused: bool,
+    ) -> Lease {
+        Lease {
+            socket: connection.socket.upgrade(),
+            connection: Some(connection),
+            origin: Arc::clone(origin),
+            pool: Arc::clone(self),
+            reused,
+            upload: None,
+            slot: Some(slot),
+        }
+    }
+
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let slots = &self.slots;
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let waiting = Arc::clone(slots).acquire_owned();
+        let slot = match self.wait {
+            None => waiting.await.ok(),
+            Some(limit) => timeout(limit, waiting).await.ok().and_then(Result::ok),
+        };
+        slot.ok_or_else(|| Error::not_sent(Kind::PoolTimeout, "no connection came free in time"))
+    }
+
+    /// A kept connection that is still open, as far as `freshness` asks to know.
+    async fn take_open(&self, origin: &Arc<Origin>, freshness: Freshness) -> Option<Connection> {
+        loop {
+            let mut connection = self.take_idle(origin)?;
+            let open = freshness == Freshness::Any
+                || connection
+                    .socket
+                    .upgrade()
+                    .is_some_and(|socket| socket.is_quiet());
+            let sender = &mut connection.sender;
+            if open && poll_fn(|context| sender.poll_ready(context)).await.is_ok() {
+                return Some(connection);
+            }
+            connection.task.abort();
+        }
+    }
+
+    /// The idle connection to `origin` that was used last.
+    fn take_idle(&self, origin: &Arc<Origin>) -> Option<Connection> {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        loop {
+            let at = idle
+                .connections
+                .iter()
+                .rposition(|kept| kept.origin == *origin)?;
+            let kept = idle.connections.remove(at);
+            let expiry = self.limits.keepalive_expiry;
+            let expired = expiry.is_some_and(|expiry| kept.since + expiry <= now);
+            if !expired && !kept.connection.sender.is_closed() {
+                return Some(kept.connection);
+            }
+            kept.connection.task.abort();
+        }
+    }
+
+    /// Closes idle connections to other origins that stand in the way of a new one.
+    fn make_room(&self) {
+        let Some(most) = self.limits.max_connections else {
+            return;
+        };
+        let in_use = most.saturating_sub(self.slots.available_permits());
+        let mut idle = self.lock();
+        let excess = (in_use + idle.connections.len()).saturating_sub(most);
+        let excess = excess.min(idle.connections.len());
+        for kept in idle.connections.drain(..excess) {
+            kept.connection.task.abort();
+        }
+    }
+
+    fn keep(self: &Arc<Self>, connection: Connection, origin: Arc<Origin>) {
+        let mut idle = self.lock();
+        let most = self.limits.max_keepalive_connections;
+        let expiry = self.limits.keepalive_expiry;
+        let kept = most != Some(0) && expiry != Some(Duration::ZERO);
+        if idle.closed || !kept || connection.sender.is_closed() {
+            connection.task.abort();
+            return;
+        }
+        idle.connections.push(IdleConnection {
+            origin,
+            connection,
+            since: Instant::now(),
+        });
+        let next = self.next_reaping(&idle);
+        let planned = idle.reaping.as_ref().map(|(due, _)| *due);
+        if let Some(due) = next
+            && planned.is_none_or(|planned| due < planned)
+        {
+            let task = tokio::spawn(reap(Arc::downgrade(self), due)).abort_handle();
+            if let Some((_, superseded)) = idle.reaping.replace((due, task)) {
+                superseded.abort();
+            }
+        }
+    }
+
+    /// How many of the idle connections are more than are to be kept; they are the oldest.
+    fn excess(&self, idle: &Idle) -> usize {
+        let most = self.limits.max_keepalive_connections.unwrap_or(usize::MAX);
+        idle.connections.len().saturating_sub(most)
+    }
+
+    /// When the oldest idle connection has been idle for too long.
+    fn next_reaping(&self, idle: &Idle) -> Option<Instant> {
+        let oldest = idle.connections.first()?;
+        let limit = match self.excess(idle) {
+            0 => self.limits.keepalive_expiry,
+            _ => Some(self.limits.keepalive_expiry.unwrap_or(LINGER).min(LINGER)),
+        };
+        limit.map(|limit| oldest.since + limit)
+    }
+
+    /// Closes what has been idle for too long; when to look again.
+    fn reap(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        while self.next_reaping(&idle).is_some_and(|due| due <= now) {
+            idle.connections.remove(0).connection.task.abort();
+        }
+        idle.connections
+            .retain(|kept| !kept.connection.sender.is_closed());
+        let next = self.next_reaping(&idle);
+        idle.reaping = idle
+            .reaping
+            .take()
+            .and_then(|(_, task)| Some((next?, task)));
+        next
+    }
+
+    /// Closes all idle connections, and every other one as soon as it is given back.
+    pub fn close(&self) {
+        let mut idle = self.lock();
+        idle.closed = true;
+        for kept in idle.connections.drain(..) {
+            kept.connection.task.abort();
+        }
+    }
+
+    /// How many connections wait for a next request.
+    #[must_use]
+    pub fn idle_connections(&self) -> usize {
+        self.lock().connections.len()
+    }
+}
+
+/// Closes idle connections when they are due; lives as long as there are any, and keeps no pool
+/// alive.
+async fn reap(pool: Weak<Pool>, first: Instant) {
+    let mut next = Some(first);
+    while let Some(due) = next {
+        sleep_until(due).await;
+        next = pool.upgrade().and_then(|pool| pool.reap());
+    }
+}
+
+/// A connection in use, with its slot.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Option<Connection>,
+    socket: Option<Arc<Socket>>,
+    origin: Arc<Origin>,
+    pool: Arc<Pool>,
+    reused: bool,
+    upload: Option<Arc<Sent>>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    /// Whether the connection has served a request before.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The socket, for as long as the connection is leased.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Socket> {
+        self.socket.as_deref()
+    }
+
+    /// The connection, to send a request whose body is `upload`.
+    pub fn connection(&mut self, upload: Option<Arc<Sent>>) -> Option<&mut Connection> {
+        self.upload = upload;
+        self.connection.as_mut()
+    }
+
+    /// The exchange is complete: keeps the connection, unless part of the request is unsent.
+    pub fn give_back(mut self) {
+        let unsent = self.upload.as_ref().is_some_and(|upload| !upload.is_done());
+        if unsent {
+            return;
+        }
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        if connection.sender.is_ready() {
+            self.pool.keep(connection, Arc::clone(&self.origin));
+            return;
+        }
+        // hyper's task has not come round yet. The slot stays taken until it has.
+        let (pool, origin, slot) = (
+            Arc::clone(&self.pool),
+            Arc::clone(&self.origin),
+            self.slot.take(),
+        );
+        tokio::spawn(async move {
+            let ready = poll_fn(|context| connection.sender.poll_ready(context));
+            let patience = pool
+                .limits
+                .keepalive_expiry
+                .unwrap_or(Duration::from_secs(5));
+            match timeout(patience, ready).await {
+                Ok(Ok(())) => pool.keep(connection, origin),
+                _ => connection.task.abort(),
+            }
+            drop(slot);
+        });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            if let Some(socket) = &self.socket {
+                socket.reset_on_close();
+            }
+            connection.task.abort();
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One connected socket, as hyper's connection task and the pool share it.
+//!
+//! The task reads and writes; the pool may look whether the peer has closed. Writing has an idle
+//! timeout, and a peer that stops listening does not hide what it had to say.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep};
+
+use crate::engine::error::{Error, Kind};
+
+/// A stream socket of either family.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        }
+    }
+}
+
+/// A socket that can be asked about while a task owns its stream.
+#[derive(Debug)]
+pub struct Socket(Mutex<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    stream: Stream,
+    /// When octets came or went last.
+    active_at: Instant,
+    /// How many more octets may come before the response head is complete.
+    head_room: Option<usize>,
+}
+
+impl Socket {
+    /// Shares a connected stream.
+    #[must_use]
+    pub fn new(stream: Stream) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Shared {
+            stream,
+            active_at: Instant::now(),
+            head_room: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing waits to be read: no octet that nobody asked for, and no end of stream.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let mut octet = [MaybeUninit::uninit()];
+        let peeked = self.lock().stream.socket().peek(&mut octet);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// When the peer sent or took something last.
+    #[must_use]
+    pub fn active_at(&self) -> Instant {
+        self.lock().active_at
+    }
+
+    /// Whether nothing has come since [`Socket::bound_head`] was called with `octets`.
+    #[must_use]
+    pub fn is_silent(&self, octets: usize) -> bool {
+        self.lock().head_room == Some(octets)
+    }
+
+    /// Bounds what may come from now on, or lifts the bound. Without one, interim responses
+    /// (1xx) without end would keep hyper reading for ever.
+    pub fn bound_head(&self, octets: Option<usize>) {
+        self.lock().head_room = octets;
+    }
+
+    /// Makes the end of the connection a reset. A FIN would queue behind what the peer has not
+    /// taken yet, and a peer that takes nothing would never learn that nobody waits for it.
+    pub fn reset_on_close(&self) {
+        let _ = self.lock().stream.socket().set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Drop for Socket {
+    /// Ends the connection, not only this process' part of it: a forked child may hold a copy of
+    /// the descriptor, and the upstream must learn of the end all the same.
+    fn drop(&mut self) {
+        let _ = self
+            .lock()
+            .stream
+            .socket()
+            .shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// What reads and writes a [`Socket`].
+#[derive(Debug)]
+pub struct SocketIo {
+    socket: Arc<Socket>,
+    write_idle: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The peer no longer listens. It may still have answered (413, say, before the upload was
+    /// complete), so what is written goes nowhere until the reading side finds the end.
+    deaf_peer: bool,
+}
+
+impl SocketIo {
+    /// `write_idle` bounds how long a write may wait for the peer to take something.
+    #[must_use]
+    pub fn new(socket: Arc<Socket>, write_idle: Option<Duration>) -> Self {
+        Self {
+            socket,
+            write_idle,
+            timer: None,
+            deaf_peer: false,
+        }
+    }
+
+    fn write_with(
+        &mut self,
+        context: &mut Context<'_>,
+        length: usize,
+        write: impl FnOnce(&mut Stream, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.deaf_peer {
+            return Poll::Ready(Ok(length));
+        }
+        let mut shared = self.socket.lock();
+        let written = write(&mut shared.stream, context);
+        if matches!(written, Poll::Ready(Ok(_))) {
+            shared.active_at = Instant::now();
+        }
+        drop(shared);
+        match written {
+            Poll::Pending => self.poll_write_idle(context),
+            Poll::Ready(Err(error)) if is_deaf(error.kind()) => {
+                self.deaf_peer = true;
+                Poll::Ready(Ok(length))
+            }
+            written => {
+                self.timer = None;
+                written
+            }
+        }
+    }
+
+    fn poll_write_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(idle) = self.write_idle else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        ready!(timer.as_mut().poll(context));
+        self.socket.reset_on_close();
+        let error = Error::new(
+            Kind::WriteTimeout,
+            "the upstream stopped taking the request",
+        );
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)))
+    }
+}
+
+fn is_deaf(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    matches!(
+        kind,
+        BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected
+    )
+}
+
+impl AsyncRead for SocketIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let mut shared = self.socket.lock();
+        let read = match &mut shared.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if read.is_ready() {
+            shared.active_at = Instant::now();
+        }
+        if let Some(room) = shared.head_room {
+            let Some(left) = room.checked_sub(buffer.filled().len() - before) else {
+                let error = Error::new(Kind::Protocol, "too much before the response head");
+                return Poll::Ready(Err(io::Error::other(error)));
+            };
+            shared.head_room = Some(left);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for SocketIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut()
+            .write_with(context, octets.len(), |stream, context| match stream {
+                Stream::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
+                Stream::Unix(stream) => Pin::new(stream).poll_write(context, octets),
+            })
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = parts.iter().map(|part| part.len()).sum();
+        self.get_mut()
+            .write_with(context, length, |stream, context| match stream {
+                Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+                Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket.lock().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

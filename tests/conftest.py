@@ -1,0 +1,73 @@
+"""Fixtures of every test: servers, frameworks, event loops, and what must not be left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from .support.apps import FRAMEWORKS
+from .support.authority import Authority
+from .support.leaks import Leaks
+from .support.servers import SERVERS, Server, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .support.asgi import ASGIApp
+
+
+class Serve(Protocol):
+    """`support.servers.serve` under one server, until the test ends."""
+
+    def __call__(self, app: ASGIApp, **options: Any) -> Server: ...
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Serve]:
+    """Serves an app, under each server in turn: `server(app, root_path="/outer").port`."""
+    with contextlib.ExitStack() as stack:
+        yield lambda app, **options: stack.enter_context(serve(app, request.param, **options))
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request: pytest.FixtureRequest) -> str:
+    """Each framework in turn, for `support.apps.mount`."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param(("trio", {}), id="trio"),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Each event loop in turn, for tests that are coroutines (`pytestmark = pytest.mark.anyio`)."""
+    return request.param
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collects garbage at the test's end: what other people's test clients forget to close is
+    reported then, where the test can ignore it, and not during a later test.
+    """
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def leaks() -> Iterator[Leaks]:
+    """Fails the test if it leaves a descriptor or a thread; `leaks.settle()` after a warm-up."""
+    found = Leaks()
+    yield found
+    found.check()

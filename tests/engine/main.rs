@@ -1,0 +1,27 @@
+//! The engine's tests, without Python: one binary.
+//!
+//! `properties` states what holds for any input, with `invariants`, which the fuzz targets share;
+//! the other modules drive one part of the engine each, over real sockets where it has any.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod delivery;
+mod drain;
+mod errors;
+mod exchange;
+mod invariants;
+mod mailbox;
+mod memory;
+mod pool;
+mod properties;
+mod retry;
+mod runtime;
+mod support;
+mod tls;
+mod upload;

@@ -1,0 +1,179 @@
+//! TLS to an upstream: whom the engine believes, and how it says why not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use asgi_relay::engine::config::Config;
+use asgi_relay::engine::error::Kind;
+use asgi_relay::engine::relay::Relay;
+use asgi_relay::engine::upstream::tls::{Identity, Trust};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::{config, fetch, ok, relay, request};
+
+/// A folder of its own for one test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("asgi-relay-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Serves one request over TLS as `name`; the URL, and the certificate in PEM.
+async fn serve(name: &str) -> (String, String) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed([name.to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let chain: Vec<CertificateDer<'static>> = vec![cert.der().clone()];
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        // A client that does not believe us says so; the test asserts its side of it.
+        let Ok(mut stream) = TlsAcceptor::from(Arc::new(server)).accept(stream).await else {
+            return;
+        };
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(ok("secret").as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+    });
+    (url, cert.pem())
+}
+
+fn trusting(url: &str, trust: Trust) -> Config {
+    Config {
+        trust,
+        ..config(url)
+    }
+}
+
+async fn get(config: Config) -> Result<(u16, Vec<u8>), Kind> {
+    let relay = relay(config);
+    fetch(&relay, request(&relay, "GET", "/")).await
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_trusted_authority_is_believed() {
+    let (url, pem) = serve("127.0.0.1").await;
+    let folder = Folder::new("trusted");
+    let file = folder.write("authority.pem", &pem);
+    assert_eq!(
+        get(trusting(&url, Trust::File(file))).await,
+        Ok((200, b"secret".to_vec()))
+    );
+}
+
+#[tokio::test]
+async fn the_authorities_may_be_a_folder() {
+    let (url, pem) = serve("127.0.0.1").await;
+    let folder = Folder::new("folder");
+    folder.write("authority.pem", &pem);
+    folder.write("README", "no certificate");
+    let trust = Trust::File(folder.0.clone());
+    assert_eq!(
+        get(trusting(&url, trust)).await,
+        Ok((200, b"secret".to_vec()))
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_host_is_not_believed() {
+    let (url, pem) = serve("elsewhere.test").await;
+    let folder = Folder::new("other-host");
+    let file = folder.write("authority.pem", &pem);
+    assert_eq!(get(trusting(&url, Trust::File(file))).await, Err(Kind::Tls));
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_not_believed() {
+    let (url, _) = serve("127.0.0.1").await;
+    let (_, other) = serve("127.0.0.1").await;
+    let folder = Folder::new("unknown");
+    let file = folder.write("authority.pem", &other);
+    assert_eq!(get(trusting(&url, Trust::File(file))).await, Err(Kind::Tls));
+}
+
+#[tokio::test]
+async fn anyone_is_believed_on_demand() {
+    let (url, _) = serve("elsewhere.test").await;
+    assert_eq!(
+        get(trusting(&url, Trust::Anyone)).await,
+        Ok((200, b"secret".to_vec()))
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_no_tls_is_a_tls_error() {
+    let plain = crate::support::Upstream::bind().await;
+    let url = plain.url().replace("http:", "https:");
+    let (answer, ()) = tokio::join!(get(trusting(&url, Trust::Anyone)), async {
+        plain
+            .accept()
+            .await
+            .say("HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await;
+    });
+    assert_eq!(answer, Err(Kind::Tls));
+}
+
+#[test]
+fn files_that_cannot_be_used_are_found_before_any_request() {
+    let folder = Folder::new("files");
+    let empty = folder.write("empty.pem", "");
+    let identity = |certificate: &Path, key: &Path| Identity {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+    };
+    let CertifiedKey { cert, .. } = generate_simple_self_signed(["h".to_owned()]).unwrap();
+    let certificate = folder.write("certificate.pem", &cert.pem());
+    let missing = folder.0.join("missing.pem");
+    for (trust, identity, parameter) in [
+        (Trust::File(empty.clone()), None, "verify: "),
+        (Trust::File(missing.clone()), None, "verify: "),
+        (Trust::Anyone, Some(identity(&empty, &empty)), "cert: "),
+        (Trust::Anyone, Some(identity(&missing, &missing)), "cert: "),
+        (
+            Trust::Anyone,
+            Some(identity(&certificate, &certificate)),
+            "cert: ",
+        ),
+    ] {
+        let config = Config {
+            trust,
+            identity,
+            ..config("https://h")
+        };
+        let error = Relay::new(config).unwrap_err().to_string();
+        assert!(error.starts_with(parameter), "{error}");
+    }
+}
