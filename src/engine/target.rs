@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::uri::{Authority, PathAndQuery, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use http::uri::{Authority, InvalidUri, PathAndQuery, Uri};
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
+};
 use url::Url;
 
 use super::policy::path::climbs;
@@ -220,16 +222,24 @@ impl Target {
     }
 }
 
-/// `octets` as a request target, unchanged.
+/// What a URI cannot carry although servers let it in (RFC 3986 §2).
+const NOT_IN_A_URI: &AsciiSet = &AsciiSet::EMPTY.add(b'"').add(b'<').add(b'>').add(b'`');
+
+/// `octets` as a request target: unchanged where they make a URI, else with the octets that a URI
+/// cannot carry percent-encoded, which reads the same at the upstream.
 ///
 /// # Errors
-/// [`BadRequest::Target`] for octets that it cannot carry; a `#`, which the parser would cut off
-/// with all behind it, is one.
+/// [`BadRequest::Target`] for a control character or a space, and for a `#`, which the parser
+/// would cut off with all behind it.
 pub fn request_target(octets: Vec<u8>) -> Result<PathAndQuery, BadRequest> {
-    if octets.contains(&b'#') {
+    if octets.iter().any(|b| matches!(b, b'#' | 0x7F | ..=b' ')) {
         return Err(BadRequest::Target);
     }
-    PathAndQuery::from_maybe_shared(bytes::Bytes::from(octets)).map_err(|_| BadRequest::Target)
+    let octets = bytes::Bytes::from(octets);
+    let encoded = |_| percent_encode(&octets, NOT_IN_A_URI).to_string().try_into();
+    PathAndQuery::from_maybe_shared(octets.clone())
+        .or_else(encoded)
+        .map_err(|_: InvalidUri| BadRequest::Target)
 }
 
 /// The URI of a request in origin form.
@@ -320,6 +330,19 @@ mod tests {
         assert_eq!(joined("http://h/api", "/", "/../x", ""), "PathEscape");
         assert_eq!(joined("http://h", "/", "/a#b", ""), "Target");
         assert_eq!(joined("http://h", "/", "/a\rb", ""), "Target");
+        assert_eq!(joined("http://h", "/", "/a", "b c"), "Target");
+    }
+
+    #[test]
+    fn octets_that_a_uri_cannot_carry_are_encoded() {
+        assert_eq!(
+            joined("http://h", "/", "/<a`>", "q=\"<%3C"),
+            "/%3Ca%60%3E?q=%22%3C%3C"
+        );
+        assert_eq!(joined("http://h", "/", "/{a|b}", "^"), "/{a|b}?^");
+        assert_eq!(joined("http://h", "/", "/€", ""), "/€");
+        let target = request_target(b"/\xe9".to_vec());
+        assert_eq!(target.ok().as_ref().map(PathAndQuery::as_str), Some("/%E9"));
     }
 
     #[test]

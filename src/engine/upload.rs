@@ -115,6 +115,11 @@ impl Upload {
         self.end(state, end);
     }
 
+    /// The body breaks off behind what waits in the pipe.
+    pub fn break_off(&self, error: Error) {
+        self.end(self.lock(), Err(error));
+    }
+
     /// The body will never be complete; what waits in the pipe is dropped.
     pub fn fail(&self, error: Error) {
         let mut state = self.lock();
@@ -151,6 +156,12 @@ impl Upload {
         let writers = state.writers.take();
         wake_reader(state);
         writers.ring(&self.doorbell);
+    }
+
+    /// Whether the body has come whole.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        matches!(self.lock().ended, Some(Ok(())))
     }
 
     /// Asks for a ring once there is room; `false` where there is room already.

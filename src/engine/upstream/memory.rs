@@ -98,10 +98,10 @@ impl Call {
         }
     }
 
-    /// Whether all of the answer has come.
+    /// Whether whoever serves the call has answered to the end; a call that failed has not.
     #[must_use]
     pub fn has_answered(&self) -> bool {
-        self.response.has_ended()
+        self.response.is_complete()
     }
 
     /// Answers with a failure, or breaks the body off where the head has gone.
@@ -112,7 +112,7 @@ impl Call {
         if let Some(reply) = self.take_reply() {
             let _ = reply.send(Err(error.clone()));
         }
-        self.response.fail(error);
+        self.response.break_off(error);
     }
 
     fn take_reply(&self) -> Option<oneshot::Sender<Result<Head, Error>>> {
