@@ -79,11 +79,9 @@ clean:  ## delete .venv, target/ and every cache
 # -- the parts of `make test` -------------------------------------------------------------------------
 
 .PHONY: lint-rust
-lint-rust: check-rust-lints $(VENV)/.made  ## cargo fmt --check, and clippy with and without the Python bridge
+lint-rust: check-rust-lints $(VENV)/.made  ## cargo fmt --check and clippy
 	$(call say,"is the Rust code formatted: cargo fmt --check")
 	@$(CARGO) fmt --check
-	$(call say,"clippy on the engine")
-	@$(CARGO) clippy $(LOCKED) --all-targets --no-default-features -- -D warnings
 	$(call say,"clippy on the engine and the Python bridge")
 	@$(CARGO) clippy $(LOCKED) --all-targets --features python -- -D warnings
 
@@ -105,7 +103,7 @@ lint-python: $(VENV)/.dev $(VENV)/.built  ## ruff, mypy, and the stubs against t
 .PHONY: test-python
 test-python: $(VENV)/.dev $(VENV)/.built  ## pytest (ARGS=… is passed on)
 	$(call say,"testing the whole: pytest $(ARGS)")
-	@$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 6 --dist loadfile $(ARGS)
 
 # Same profile, features and interpreter as `maturin develop`, so this wheel costs no second compilation.
 .PHONY: wheels-check

@@ -15,7 +15,7 @@ import trio
 
 from .leaks import Snapshot
 
-PATIENCE = 3.0
+PATIENCE = 10.0
 
 
 class Tidy:

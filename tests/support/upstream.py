@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -225,6 +226,12 @@ class Upstream:
         self.stop()
         if self.errors and error is None:
             raise self.errors[0]
+        # The test failed already: what went wrong here is often why.
+        for connection in self.connections:
+            if connection.error is not None:
+                print(f"upstream connection {connection.index}: {connection.error!r}")
+        for other in self.errors:
+            traceback.print_exception(other)
 
     def stop(self) -> None:
         """Close everything; idempotent. The port then refuses, as one of a server that is down."""
