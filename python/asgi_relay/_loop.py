@@ -198,6 +198,20 @@ class _TrioJob:
         await self._ended.wait()
 
 
+async def parked(
+    ends: _engine.WebSocket | _engine.Call, park: Callable[[Any], int | None], port: Port
+) -> None:
+    """Wait, and leave nothing behind when the waiting is cancelled."""
+    waiter = port.create_waiter()
+    key = park(waiter)
+    if key is not None:
+        try:
+            await waiter
+        except BaseException:
+            ends.unpark(key)
+            raise
+
+
 # Kept alive by their loops, which they listen on, and by the relays that use them.
 _ports: weakref.WeakValueDictionary[int, AsyncioPort | TrioPort] = weakref.WeakValueDictionary()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import inspect
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,9 @@ KINDS: dict[str, type[RelayError]] = {
     )
 }  # fmt: skip
 
+
+# An int may be larger than any float.
+_ENDLESS = 1e18
 
 # Whose exceptions of the same names mean the same.
 LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "asgi_relay"})
@@ -58,9 +60,27 @@ def number(parameter: str, value: object) -> float:
     """A finite number that is not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{parameter}: {value!r} is not a number")
-    if not 0 <= value < math.inf:
+    if not 0 <= value < _ENDLESS:
         raise ValueError(f"{parameter}: {value!r} is not allowed; a finite number, 0 or more")
     return float(value)
+
+
+def optional_time(parameter: str, value: object) -> float | None:
+    """Seconds, more than none; `None` is for ever."""
+    if value is None:
+        return None
+    if number(parameter, value) == 0:
+        raise ValueError(f"{parameter}: {value!r} is not allowed; more than 0, or None")
+    return number(parameter, value)
+
+
+def optional_size(parameter: str, value: object) -> int | None:
+    """Octets, at least one; `None` is any number."""
+    if value is None:
+        return None
+    if whole_number(parameter, value) == 0:
+        raise ValueError(f"{parameter}: {value!r} is not allowed; 1 or more, or None")
+    return whole_number(parameter, value)
 
 
 def names(parameter: str, value: object) -> list[str]:

@@ -31,62 +31,32 @@ LARGE: Final = 65536
 _EMPTY_MESSAGES: Final = 4
 
 
-class Pump:
-    """The long way: uploads, slow answers, streams, notes. A small GET needs none of it."""
+class Companion:
+    """What runs beside a pump: jobs, calls of an upstream in this process, lines for the log."""
 
     def __init__(
         self,
-        exchange: _engine.Exchange,
+        exchange: _engine.Exchange | _engine.WebSocket,
         port: Port,
         receive: Receive,
         logger: logging.Logger | None,
         transport: Transport | None,
     ) -> None:
-        self._exchange = exchange
+        self._ends = exchange
         self._port = port
         self._receive = receive
         self._logger = logger
         self._transport = transport
         self._jobs: list[Job] = []
         self._calls: list[tuple[_engine.Call, Job]] = []
-        self._watched = False
         self._over = False
         self._error: BaseException | None = None
 
-    async def begin(self, plan: int) -> None:
-        """Send the request with its body, or start to stream it."""
-        if plan == 1:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._exchange.abort()
-                return
-            more = message.get("more_body", False)
-            room = self._exchange.begin(_octets(message), more)
-            if not more:
-                return
-        else:
-            room = self._exchange.begin(b"", True)
-        self._watched = True
-        self._jobs.append(self._port.spawn(self._upload(room)))
-
-    def watch(self) -> None:
-        """Notice from now on when the client leaves."""
-        if not self._watched:
-            self._watched = True
-            self._jobs.append(self._port.spawn(self._guarded(self._until_disconnect)))
-
-    def heed(self, flags: int) -> bool:
-        """Act on what `Exchange.take` tells beside the response; `False` if the client left."""
-        if flags & NOTES:
-            self._handle_notes()
-        if flags & SLOW:
-            self.watch()
-        if flags & ABORTED and self._error is not None:
-            raise self._error
-        return not flags & ABORTED
+    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._jobs.append(self._port.spawn(self._guarded(work)))
 
     def _handle_notes(self) -> None:
-        for note in self._exchange.notes():
+        for note in self._ends.notes():
             if isinstance(note, tuple):
                 log_event(self._logger, *note)
             elif self._transport is not None:
@@ -101,7 +71,7 @@ class Pump:
         """
         self._over = True
         jobs = [*self._jobs, *(job for _, job in self._calls)]
-        unfinished = [job for call, job in self._calls if not (complete and call.answered)]
+        unfinished = [job for call, job in self._calls if not self._may_go_on(call, complete)]
         for job in [*self._jobs, *unfinished]:
             job.cancel()
         try:
@@ -112,10 +82,8 @@ class Pump:
                 job.cancel()
             raise
 
-    def failure(self) -> RelayError:
-        """Why the response broke off."""
-        name, message = self._exchange.failure()
-        return KINDS.get(name, RelayError)(message)
+    def _may_go_on(self, call: _engine.Call, complete: bool) -> bool:
+        return complete and call.answered
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -126,10 +94,60 @@ class Pump:
             self._error = error
             self._abort()
 
-    async def _upload(self, room: bool) -> None:
-        await self._guarded(lambda: self._upload_rest(room))
+    def _abort(self) -> None:
+        self._wake(self._ends.abort())
 
-    async def _upload_rest(self, room: bool) -> None:
+    def _wake(self, waiter: Any) -> None:
+        if waiter is not None:
+            self._port.wake(waiter)
+
+
+class Pump(Companion):
+    """The long way: uploads, slow answers, streams, notes. A small GET needs none of it."""
+
+    def __init__(self, exchange: _engine.Exchange, *ends: Any) -> None:
+        super().__init__(exchange, *ends)
+        self._exchange = exchange
+        self._watched = False
+
+    async def begin(self, plan: int) -> None:
+        """Send the request with its body, or start to stream it."""
+        if plan == 1:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._exchange.abort()
+                return
+            more = message.get("more_body", False)
+            room = self._exchange.begin(octets_of(message), more)
+            if not more:
+                return
+        else:
+            room = self._exchange.begin(b"", True)
+        self._watched = True
+        self._start(lambda: self._upload(room))
+
+    def watch(self) -> None:
+        """Notice from now on when the client leaves."""
+        if not self._watched:
+            self._watched = True
+            self._start(self._until_disconnect)
+
+    def heed(self, flags: int) -> bool:
+        """Act on what `Exchange.take` tells beside the response; `False` if the client left."""
+        if flags & NOTES:
+            self._handle_notes()
+        if flags & SLOW:
+            self.watch()
+        if flags & ABORTED and self._error is not None:
+            raise self._error
+        return not flags & ABORTED
+
+    def failure(self) -> RelayError:
+        """Why the response broke off."""
+        name, message = self._exchange.failure()
+        return KINDS.get(name, RelayError)(message)
+
+    async def _upload(self, room: bool) -> None:
         exchange, port = self._exchange, self._port
         more = True
         while more and not self._over:
@@ -141,7 +159,7 @@ class Pump:
             if message["type"] == "http.disconnect":
                 self._abort()
                 return
-            room = exchange.push(_octets(message))
+            room = exchange.push(octets_of(message))
             more = message.get("more_body", False)
         exchange.finish()
         await self._until_disconnect()
@@ -155,15 +173,11 @@ class Pump:
                 return
             empty += 1
 
-    def _abort(self) -> None:
-        waiter = self._exchange.abort()
-        if waiter is not None:
-            self._port.wake(waiter)
 
-
-def _octets(message: Message) -> bytes:
-    body = message.get("body", b"")
-    return body if type(body) is bytes else bytes(body)
+def octets_of(message: Message, key: str = "body") -> bytes:
+    """The octets of a message, which may be of any type that holds octets."""
+    octets = message.get(key, b"")
+    return octets if type(octets) is bytes else bytes(octets)
 
 
 def log_event(logger: logging.Logger | None, name: str, fields: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from ._parameters import (
     names,
     number,
     optional_names,
+    optional_size,
+    optional_time,
     statuses,
     text,
     trust,
@@ -25,6 +27,7 @@ from ._parameters import (
     without_user_information,
 )
 from ._pump import COMPLETE, FAILED, LARGE, Pump, Receive, Scope, Send, send_text
+from ._websocket import WebSocketPump, refuse
 from .config import Limits, Timeout, limits_from, timeout_from
 from .exceptions import ConnectError, ReadTimeout
 from .transports import caller_for
@@ -70,6 +73,11 @@ class Relay:
         a PEM file or folder (its path), or not at all (`False`).
     cert: client certificate: the path of a PEM file with certificate and key, or a pair of paths.
     shutdown_grace: seconds that `shutdown()` leaves to requests in flight.
+    ws_ping_interval: seconds of a WebSocket upstream's silence after which it is asked for a sign
+        of life (RFC 6455 §5.5.2); `None` never asks.
+    ws_ping_timeout: seconds that it may stay silent after that; then the client gets 1011.
+    ws_idle_timeout: seconds without a message either way after which a WebSocket is closed.
+    ws_max_message_size: octets of one WebSocket message; whoever sends a larger one gets 1009.
     logger: gets one INFO line per event; no line carries a secret.
     """
 
@@ -97,6 +105,10 @@ class Relay:
         verify: bool | str | os.PathLike[str] = True,
         cert: str | os.PathLike[str] | tuple[Any, ...] | None = None,
         shutdown_grace: float = 5.0,
+        ws_ping_interval: float | None = 20.0,
+        ws_ping_timeout: float | None = 20.0,
+        ws_idle_timeout: float | None = None,
+        ws_max_message_size: int | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         if rewrite_set_cookie_domain is not None and not callable(rewrite_set_cookie_domain):
@@ -133,6 +145,12 @@ class Relay:
             "verify": verified,
             "authorities": authorities,
             "cert": client_certificate(cert),
+            "web_sockets": (
+                optional_time("ws_ping_interval", ws_ping_interval),
+                optional_time("ws_ping_timeout", ws_ping_timeout),
+                optional_time("ws_idle_timeout", ws_idle_timeout),
+                optional_size("ws_max_message_size", ws_max_message_size),
+            ),
             "report": logger is not None,
         }
         self._caller = None if transport is None else caller_for(transport)
@@ -181,7 +199,7 @@ class Relay:
         await self.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope: `http` is relayed, `lifespan` is answered."""
+        """Serve one ASGI scope: `http` and `websocket` are relayed, `lifespan` is answered."""
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
@@ -240,8 +258,11 @@ class Relay:
         return Pump(exchange, port, receive, self._logger, self._caller)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._web_socket(scope, receive, send)
+            return
         if scope["type"] != "lifespan":
-            raise NotImplementedError(f"a Relay does not relay {scope['type']!r} scopes yet")
+            raise ValueError(f"a Relay does not know {scope['type']!r} scopes")
         await receive()
         try:
             await self.startup()
@@ -252,6 +273,17 @@ class Relay:
         await receive()
         await self.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        port = self._attach()
+        await receive()
+        try:
+            web_socket = self._engine.connect(scope, port.engine)
+        except _engine.BadRequest as error:
+            await refuse(scope, send, 400, f"Bad request: {error}")
+            return
+        pump = WebSocketPump(web_socket, port, receive, self._logger, self._caller)
+        await pump.run(scope, send, self._rewrite)
 
     def _attach(self) -> Port:
         """Use the running loop's port from now on."""

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from . import _engine
-from ._loop import Port, Waiter
+from ._in_process import serve_web_socket
+from ._loop import Port, parked
 from ._parameters import KINDS, LIBRARIES
 from ._pump import Message, Receive, Scope, Send
 
@@ -57,7 +58,11 @@ class ASGITransport:
         return f"ASGITransport({self._app!r})"
 
     async def serve(self, call: _engine.Call, port: Port) -> None:
-        """Answer one request; for the pump."""
+        """Answer one request, or serve one WebSocket; for the pump."""
+        link = call.link()
+        if link is not None:
+            await serve_web_socket(self._app, self._web_socket_scope(call), call, link, port)
+            return
         exchange = _ASGIExchange(call, port)
         await self._app(self._scope(call), exchange.receive, exchange.send)
         if not exchange.complete:
@@ -81,6 +86,22 @@ class ASGITransport:
             "client": self._client,
             "extensions": {},
             "state": {},
+        }
+
+    def _web_socket_scope(self, call: _engine.Call) -> Scope:
+        scope = self._scope(call)
+        del scope["method"]
+        scheme = {"http": "ws", "https": "wss"}[scope["scheme"]]
+        offers = [value for name, value in call.headers if name == b"sec-websocket-protocol"]
+        subprotocols = [
+            offer.strip() for line in offers for offer in line.decode("latin-1").split(",")
+        ]
+        extensions: dict[str, Any] = {"websocket.http.response": {}}
+        return scope | {
+            "type": "websocket",
+            "scheme": scheme,
+            "subprotocols": subprotocols,
+            "extensions": extensions,
         }
 
 
@@ -132,24 +153,12 @@ class _CallBody:
                 if not self._ended:
                     self._ended = state == 1
                     return octets, not self._ended
-            waiter = self._port.create_waiter()
-            await _parked(self._call, self._call.park(waiter), waiter)
+            await parked(self._call, self._call.park, self._port)
 
 
 async def _push(call: _engine.Call, port: Port, octets: bytes) -> None:
     if not call.push(octets):
-        waiter = port.create_waiter()
-        await _parked(call, call.park_writer(waiter), waiter)
-
-
-async def _parked(call: _engine.Call, key: int | None, waiter: Waiter) -> None:
-    """Wait, and leave nothing behind when the app is cancelled meanwhile."""
-    if key is not None:
-        try:
-            await waiter
-        except BaseException:
-            call.unpark(key)
-            raise
+        await parked(call, call.park_writer, port)
 
 
 def caller_for(transport: Any) -> Caller:
@@ -177,7 +186,17 @@ def caller_for(transport: Any) -> Caller:
                 if octets:
                     yield octets
 
+    inner = None
+    if type(transport).__name__ == "ASGITransport":
+        inner = ASGITransport(transport.app, root_path=transport.root_path, client=transport.client)
+
     async def serve(call: _engine.Call, port: Port) -> None:
+        if call.handshake:
+            if inner is None:
+                call.fail("ConnectError", "the transport takes no WebSockets")
+            else:
+                await inner.serve(call, port)
+            return
         request = library.Request(
             call.method, call.url, headers=call.headers, stream=Stream(_CallBody(call, port))
         )

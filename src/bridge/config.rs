@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use crate::engine::config::{Config, Headers, Limits, Timeouts};
+use crate::engine::config::{Config, Headers, Limits, Timeouts, WebSockets};
 use crate::engine::error::Kind;
 use crate::engine::policy::headers::hop_by_hop;
 use crate::engine::policy::retry::RetryPolicy;
@@ -43,6 +43,7 @@ pub(crate) struct Settings {
     verify: bool,
     authorities: Option<PathBuf>,
     cert: Option<(PathBuf, PathBuf)>,
+    web_sockets: (Option<f64>, Option<f64>, Option<f64>, Option<usize>),
     report: bool,
 }
 
@@ -56,6 +57,7 @@ impl Settings {
             },
         )?;
         let (connect, read, write, pool) = self.timeout;
+        let (ping_interval, ping_timeout, idle_timeout, max_message_size) = self.web_sockets;
         let (max_connections, max_keepalive_connections, expiry) = self.limits;
         let seconds = |name, value: Option<f64>| match value.map(Duration::try_from_secs_f64) {
             None => Ok(None),
@@ -113,6 +115,12 @@ impl Settings {
                 .cert
                 .map(|(certificate, key)| Identity { certificate, key }),
             in_memory: self.in_memory,
+            web_sockets: WebSockets {
+                ping_interval: seconds("ws_ping_interval", ping_interval)?,
+                ping_timeout: seconds("ws_ping_timeout", ping_timeout)?,
+                idle_timeout: seconds("ws_idle_timeout", idle_timeout)?,
+                max_message_size,
+            },
             report: self.report,
         })
     }

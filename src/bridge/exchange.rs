@@ -25,15 +25,15 @@ use crate::engine::runtime::Runtime;
 use crate::engine::upload::Upload;
 
 /// The response is complete.
-const COMPLETE: u8 = 1;
+pub(super) const COMPLETE: u8 = 1;
 /// The exchange takes a while.
 const SLOW: u8 = 2;
 /// The client's side gave up.
-const ABORTED: u8 = 4;
+pub(super) const ABORTED: u8 = 4;
 /// There are notes to be fetched.
-const NOTES: u8 = 8;
+pub(super) const NOTES: u8 = 8;
 /// The response broke off; `failure()` tells why.
-const FAILED: u8 = 16;
+pub(super) const FAILED: u8 = 16;
 
 /// One request on its way and the response coming back.
 #[pyclass(frozen, module = "asgi_relay._engine")]
@@ -78,7 +78,7 @@ impl Exchange {
         let doorbell = port.get().doorbell();
         let framing = request.framing;
         let mailbox = Mailbox::new(doorbell);
-        let in_flight = started.relay.enter(Arc::clone(&mailbox));
+        let in_flight = started.relay.enter(Arc::clone(&mailbox) as _);
         let state = State {
             pending: Some(Pending {
                 runtime: started.runtime,
@@ -298,15 +298,8 @@ impl Exchange {
     /// The notes behind the `NOTES` flag: `(event name, fields)` for the log, or a `Call`.
     fn notes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.inner()?;
-        let list = PyList::empty(py);
-        for note in std::mem::take(&mut inner.lock().notes) {
-            match note {
-                Note::Event(event) => list.append(event_fields(py, event)?)?,
-                Note::Call(call) => list.append(Call::new(call, inner.port.clone_ref(py)))?,
-                Note::Slow => {}
-            }
-        }
-        Ok(list)
+        let notes = std::mem::take(&mut inner.lock().notes);
+        note_list(py, notes, &inner.port)
     }
 
     /// The failure behind the `FAILED` flag: the exception's name and a message.
@@ -320,6 +313,23 @@ impl Exchange {
     fn abort(&self) -> Option<Py<PyAny>> {
         self.inner().ok()?.abort()
     }
+}
+
+/// Notes as the pump takes them.
+pub(super) fn note_list<'py>(
+    py: Python<'py>,
+    notes: Vec<Note>,
+    port: &Py<Port>,
+) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for note in notes {
+        match note {
+            Note::Event(event) => list.append(event_fields(py, event)?)?,
+            Note::Call(call) => list.append(Call::new(call, port.clone_ref(py)))?,
+            Note::Slow => {}
+        }
+    }
+    Ok(list)
 }
 
 impl Inner {

@@ -11,6 +11,7 @@ use pyo3::types::{PyAny, PyBytes, PyList};
 use super::config::{kind_named, pairs};
 use super::convert::header;
 use super::port::Port;
+use super::websocket::WebSocket;
 use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::End;
 use crate::engine::upstream::memory;
@@ -107,6 +108,18 @@ impl Call {
     #[getter]
     fn answered(&self) -> bool {
         self.call.has_answered()
+    }
+
+    /// Whether the call is a WebSocket's handshake.
+    #[getter]
+    fn handshake(&self) -> bool {
+        self.call.link.is_some()
+    }
+
+    /// The app's end of a WebSocket; to be asked for once, as its end closes the WebSocket.
+    fn link(&self, py: Python<'_>) -> Option<WebSocket> {
+        let link = self.call.link.clone()?;
+        Some(WebSocket::of_app(self.port.clone_ref(py), link))
     }
 
     /// Answers with a head.

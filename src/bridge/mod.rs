@@ -10,6 +10,7 @@ mod memory;
 mod port;
 mod relay;
 mod scope;
+mod websocket;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -58,4 +59,6 @@ mod _engine {
     use super::port::Port;
     #[pymodule_export]
     use super::relay::{BadRequest, Drain, Relay};
+    #[pymodule_export]
+    use super::websocket::WebSocket;
 }

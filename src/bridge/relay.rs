@@ -11,6 +11,7 @@ use pyo3::types::PyDict;
 use super::config::Settings;
 use super::exchange::Exchange;
 use super::port::Port;
+use super::websocket::WebSocket;
 use super::{REGISTRY, generation, scope};
 use crate::engine;
 use crate::engine::config::Config;
@@ -108,6 +109,14 @@ impl Relay {
         let (request, downstream) = scope::read(scope, &started.relay)?
             .map_err(|error| BadRequest::new_err(error.to_string()))?;
         Ok(Exchange::new(port, started, request, downstream))
+    }
+
+    /// A WebSocket for a client's handshake; raises `BadRequest` for one that cannot be passed on.
+    fn connect(&self, scope: &Bound<'_, PyDict>, port: Py<Port>) -> PyResult<WebSocket> {
+        let started = self.started()?;
+        let (request, downstream) = scope::read_handshake(scope, &started.relay)?
+            .map_err(|error| BadRequest::new_err(error.to_string()))?;
+        Ok(WebSocket::open(port, started, request, downstream))
     }
 
     /// Begins the end: requests in flight have `grace` seconds left, new ones start a new engine.

@@ -18,11 +18,33 @@ pub(crate) struct Downstream {
     pub(crate) adds_date: bool,
 }
 
-/// Makes the upstream's request from a scope.
-pub(crate) fn read(
+type Read = PyResult<Result<(Request, Downstream), BadRequest>>;
+
+/// Makes the upstream's request from an `http` scope.
+pub(crate) fn read(scope: &Bound<'_, PyDict>, relay: &Relay) -> Read {
+    let method = text(scope, intern!(scope.py(), "method"))?;
+    let method = method.ok_or_else(|| PyKeyError::new_err("method"))?;
+    read_with(scope, method.to_str()?, |inbound| relay.prepare(inbound))
+}
+
+/// Makes the upstream's handshake from a `websocket` scope.
+pub(crate) fn read_handshake(scope: &Bound<'_, PyDict>, relay: &Relay) -> Read {
+    let subprotocols = match scope.get_item(intern!(scope.py(), "subprotocols"))? {
+        Some(offers) if !offers.is_none() => offers
+            .extract()
+            .map_err(|_| PyTypeError::new_err("scope['subprotocols'] is not a list of str"))?,
+        _ => Vec::new(),
+    };
+    read_with(scope, "GET", |inbound| {
+        relay.prepare_handshake(inbound, subprotocols)
+    })
+}
+
+fn read_with(
     scope: &Bound<'_, PyDict>,
-    relay: &Relay,
-) -> PyResult<Result<(Request, Downstream), BadRequest>> {
+    method: &str,
+    prepare: impl FnOnce(&Inbound<'_>) -> Result<Request, BadRequest>,
+) -> Read {
     let py = scope.py();
     let path = text(scope, intern!(py, "path"))?;
     let path = path
@@ -38,8 +60,6 @@ pub(crate) fn read(
         .unwrap_or("");
     let raw_path = octets(scope, intern!(py, "raw_path"))?;
     let query = octets(scope, intern!(py, "query_string"))?;
-    let method = text(scope, intern!(py, "method"))?;
-    let method = method.ok_or_else(|| PyKeyError::new_err("method"))?;
     let scheme = text(scope, intern!(py, "scheme"))?;
     let version = text(scope, intern!(py, "http_version"))?;
     let client = client_address(scope)?;
@@ -58,7 +78,7 @@ pub(crate) fn read(
         root_path,
     };
     let inbound = Inbound {
-        method: method.to_str()?,
+        method,
         path: &below_mount(&scope_path),
         query: query.as_ref().map_or(&[], |query| query.as_bytes()),
         headers: &lines,
@@ -75,7 +95,7 @@ pub(crate) fn read(
         multiplexed,
         adds_date: adds_date(scope)?,
     };
-    Ok(relay.prepare(&inbound).map(|request| (request, downstream)))
+    Ok(prepare(&inbound).map(|request| (request, downstream)))
 }
 
 /// uvicorn and hypercorn put Date and Server on every response, beside the app's own. They are

@@ -23,12 +23,17 @@ use super::upstream::failure;
 use super::upstream::memory::Call;
 use super::upstream::pool::{Freshness, Lease};
 use super::upstream::socket::Socket;
+use super::websocket::handshake::Handshake;
+use super::websocket::socket::Switching;
+use super::websocket::{Stream, Switched};
 
 /// A try that brought a response head.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: ResponseBody,
+    /// What comes behind a 101.
+    pub(super) switched: Option<Switched>,
 }
 
 /// Where the next try goes.
@@ -36,6 +41,7 @@ pub(super) struct Answer {
 pub(super) struct Destination {
     pub(super) target: Arc<Target>,
     pub(super) path: PathAndQuery,
+    pub(super) web_socket: bool,
 }
 
 impl Relay {
@@ -50,13 +56,9 @@ impl Relay {
         if self.config.in_memory {
             let message = message(request, to, body);
             let url = to.target.url(&to.path);
-            let call = Call::start(message, url, observer, self.config.timeouts);
-            let (status, headers, body) = Box::pin(call).await?;
-            return Ok(Answer {
-                status,
-                headers,
-                body,
-            });
+            let handshake = request.handshake.as_ref();
+            let call = Call::start(message, url, handshake, observer, self.config.timeouts);
+            return Box::pin(call).await;
         }
         let repeatable = is_idempotent(&request.method);
         let mut freshness = if repeatable {
@@ -66,13 +68,21 @@ impl Relay {
         };
         let mut body = Some(body);
         loop {
-            let mut lease = self.pool.lease(to.target.origin(), freshness).await?;
+            let origin = to.target.origin();
+            let mut lease = match &request.handshake {
+                None => self.pool.lease(origin, freshness).await?,
+                Some(_) => Box::pin(self.pool.lease_for_upgrade(origin)).await?,
+            };
             let reused = lease.is_reused();
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {
                 return Err(Error::new(Kind::Read, "the connection was closed"));
             };
             match self.send(&mut lease, message(request, to, this_body)).await {
-                Ok(response) => {
+                Ok(mut response) => {
+                    let switched = match &request.handshake {
+                        None => None,
+                        Some(handshake) => switched(handshake, &lease, &mut response)?,
+                    };
                     let (head, incoming) = response.into_parts();
                     // Before the connection could be kept: two readers may see two bodies here.
                     check_framing(&head.headers)?;
@@ -81,6 +91,7 @@ impl Relay {
                         status: head.status,
                         headers: head.headers,
                         body,
+                        switched,
                     });
                 }
                 Err(error) => {
@@ -134,6 +145,24 @@ impl Relay {
             None => failure::head(failed.error()),
         })
     }
+}
+
+/// The connection behind a 101; `None` for any other answer to a handshake.
+fn switched(
+    handshake: &Handshake,
+    lease: &Lease,
+    response: &mut http::Response<Incoming>,
+) -> Result<Option<Switched>, Error> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(None);
+    }
+    Ok(Some(Switched {
+        subprotocol: handshake.check(response.headers())?,
+        stream: Stream::Socket(Switching {
+            upgrade: hyper::upgrade::on(response),
+            socket: lease.weak_socket(),
+        }),
+    }))
 }
 
 /// Octets that may come before the end of the response head, interim responses included.

@@ -180,6 +180,16 @@ impl ResponseBody {
         }
     }
 
+    /// No body at all.
+    #[must_use]
+    pub fn ended() -> Self {
+        Self {
+            content: ResponseContent::Ended,
+            idle: None,
+            timer: None,
+        }
+    }
+
     /// A body that an upstream in this process writes.
     #[must_use]
     pub fn memory(reader: Reader, guard: Guard, idle: Option<Duration>) -> Self {

@@ -50,6 +50,19 @@ pub struct Headers {
     pub allow_response: Option<Vec<HeaderName>>,
 }
 
+/// How WebSockets are watched, and what they may carry; `None` is for ever, or any size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WebSockets {
+    /// The upstream's silence after which it gets a ping.
+    pub ping_interval: Option<Duration>,
+    /// How long it may stay silent after that.
+    pub ping_timeout: Option<Duration>,
+    /// How long there may be no message either way.
+    pub idle_timeout: Option<Duration>,
+    /// Octets of one message.
+    pub max_message_size: Option<usize>,
+}
+
 /// Everything that makes a relay.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -71,6 +84,8 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// The upstream lives in this process and is called through the mailbox.
     pub in_memory: bool,
+    /// How WebSockets are watched.
+    pub web_sockets: WebSockets,
     /// Report events for the log.
     pub report: bool,
 }

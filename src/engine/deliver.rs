@@ -1,6 +1,7 @@
 //! Carries one exchange into its mailbox: head and whatever of the body is there go in one
 //! publication, so that a small response costs the event loop one wake.
 
+use std::fmt::Debug;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,9 +14,9 @@ use http::{HeaderValue, StatusCode};
 use super::body::{ResponseBody, Source};
 use super::error::{Error, Kind};
 use super::exchange::Response;
-use super::mailbox::{CHUNK_COST, Contents, Doorbell, End, MESSAGE, Mailbox};
+use super::mailbox::{CHUNK_COST, Contents, Doorbell, End, Item, MESSAGE, Mailbox};
 use super::policy::headers::HeaderList;
-use super::relay::{InFlight, Relay, Request};
+use super::relay::{InFlight, Ongoing, Relay, Request};
 use super::report::{Note, Observer};
 
 /// An exchange that is not over by then is worth watching: the client may leave.
@@ -28,12 +29,14 @@ pub struct Head {
     pub status: StatusCode,
     /// The headers, framing included.
     pub headers: HeaderList,
+    /// What a WebSocket's upstream has chosen.
+    pub subprotocol: Option<String>,
 }
 
 /// The mailbox of an exchange.
-pub type ExchangeMailbox = Mailbox<Head, Note>;
+pub type ExchangeMailbox<I = Bytes> = Mailbox<Head, Note, I>;
 
-impl Observer for ExchangeMailbox {
+impl<I: Item + Send + 'static> Observer for ExchangeMailbox<I> {
     fn note(&self, note: Note) {
         self.publish(|contents| contents.notes.push(note));
     }
@@ -43,9 +46,22 @@ impl Observer for ExchangeMailbox {
     }
 }
 
+impl<I: Item + From<Bytes> + Debug + Send + 'static> Ongoing for ExchangeMailbox<I> {
+    fn cut(&self) {
+        let error = Error::new(Kind::Shutdown, "the relay was shut down");
+        Mailbox::cut(self, |contents, begun| {
+            if begun {
+                contents.end = Some(End::Failed(error));
+            } else {
+                fail(contents, &error);
+            }
+        });
+    }
+}
+
 /// Runs an exchange to its end, or until its mailbox is aborted.
 pub async fn deliver(in_flight: InFlight, request: Request, mailbox: Arc<ExchangeMailbox>) {
-    let ending = Ending(Some(Arc::clone(&mailbox)));
+    let ending = Ending(Some(Arc::clone(&mailbox) as _));
     let upload = match &request.body {
         Source::Streamed(upload) => Some(Arc::clone(upload)),
         _ => None,
@@ -72,10 +88,10 @@ pub async fn deliver(in_flight: InFlight, request: Request, mailbox: Arc<Exchang
 }
 
 /// Whoever waits for the mailbox must not wait for ever, whatever ends the task.
-struct Ending(Option<Arc<ExchangeMailbox>>);
+pub(super) struct Ending(pub(super) Option<Arc<dyn Ongoing>>);
 
 impl Ending {
-    fn disarm(mut self) {
+    pub(super) fn disarm(mut self) {
         self.0 = None;
     }
 }
@@ -83,53 +99,48 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(mailbox) = &self.0 {
-            cut(mailbox);
+            mailbox.cut();
         }
     }
 }
 
-/// Ends an exchange that the end of its relay overtakes.
-pub fn cut(mailbox: &ExchangeMailbox) {
-    let error = Error::new(Kind::Shutdown, "the relay was shut down");
-    mailbox.cut(|contents, begun| {
-        if begun {
-            contents.end = Some(End::Failed(error));
-        } else {
-            fail(contents, &error);
-        }
-    });
+async fn work(relay: &Relay, request: Request, mailbox: &ExchangeMailbox) {
+    match relay.exchange(request, mailbox).await {
+        Ok(response) => pass_on(relay, response, mailbox).await,
+        Err(error) => mailbox.publish(|contents| fail(contents, &error)),
+    }
 }
 
-async fn work(relay: &Relay, request: Request, mailbox: &ExchangeMailbox) {
-    let exchange = relay.exchange(request, mailbox);
+/// Carries a response into the mailbox, to its end.
+pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
+    relay: &Relay,
+    response: Response,
+    mailbox: &ExchangeMailbox<I>,
+) {
     let Response {
         status,
         headers,
-        body,
+        mut body,
         origin,
-    } = match exchange.await {
-        Ok(response) => response,
-        Err(error) => return mailbox.publish(|contents| fail(contents, &error)),
-    };
-    let mut head = Some(Head { status, headers });
-    let mut body = body;
+        ..
+    } = response;
+    let mut head = Some(Head {
+        status,
+        headers,
+        subprotocol: None,
+    });
     loop {
         let batch = next_batch(&mut body, mailbox, head.is_some()).await;
-        let failed = match &batch.end {
-            Some(End::Failed(error)) => Some(error.clone()),
-            _ => None,
-        };
-        if let Some(error) = &failed {
+        if let Some(End::Failed(error)) = &batch.end {
             relay.report_interrupted(mailbox, &origin, error);
         }
         let ended = batch.end.is_some();
         let head = head.take();
         mailbox.publish(|contents| {
             contents.head = head.or(contents.head.take());
-            batch
-                .chunks
-                .into_iter()
-                .for_each(|chunk| contents.push(chunk));
+            for chunk in batch.chunks {
+                contents.push(I::from(chunk));
+            }
             contents.end = batch.end;
         });
         if ended {
@@ -146,7 +157,11 @@ struct Batch {
 
 /// Reads what is there, up to a mailbox full. Waits for room, and for the first chunk unless this
 /// is the first batch, whose head does not wait.
-async fn next_batch(body: &mut ResponseBody, mailbox: &ExchangeMailbox, first: bool) -> Batch {
+async fn next_batch<I: Item>(
+    body: &mut ResponseBody,
+    mailbox: &ExchangeMailbox<I>,
+    first: bool,
+) -> Batch {
     let mut batch = Batch {
         chunks: Vec::new(),
         end: None,
@@ -187,7 +202,7 @@ async fn next_batch(body: &mut ResponseBody, mailbox: &ExchangeMailbox, first: b
 }
 
 /// The one place where an error becomes what the client sees: a response, as none has started.
-fn fail(contents: &mut Contents<Head, Note>, error: &Error) {
+pub(super) fn fail<I: Item + From<Bytes>>(contents: &mut Contents<Head, Note, I>, error: &Error) {
     if error.kind() == Kind::Abandoned {
         contents.end = Some(End::Failed(error.clone()));
         return;
@@ -200,8 +215,12 @@ fn fail(contents: &mut Contents<Head, Note>, error: &Error) {
         ),
         (CONTENT_LENGTH, HeaderValue::from(text.len())),
     ];
-    contents.head = Some(Head { status, headers });
-    contents.push(Bytes::from(text));
+    contents.head = Some(Head {
+        status,
+        headers,
+        subprotocol: None,
+    });
+    contents.push(I::from(Bytes::from(text)));
     contents.end = Some(End::Complete);
 }
 

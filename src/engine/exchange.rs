@@ -17,6 +17,7 @@ use super::policy::request::Framing;
 use super::relay::{Relay, Request};
 use super::report::{Observer, Provenance};
 use super::target::{Target, request_target};
+use super::websocket::Switched;
 
 /// A response on its way to the client.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Response {
     pub headers: HeaderList,
     /// To be read to its end, or dropped.
     pub body: ResponseBody,
+    /// What comes behind a 101, which answers nothing but a handshake.
+    pub switched: Option<Switched>,
     /// Where it came from, for the log.
     pub origin: Provenance,
 }
@@ -49,6 +52,7 @@ impl Relay {
         let mut to = Destination {
             target: self.config.target.clone(),
             path: request.target.clone(),
+            web_socket: request.handshake.is_some(),
         };
         let mut retries = 0;
         let mut redirects = 0;
@@ -97,7 +101,11 @@ impl Relay {
                         to = next.to;
                         continue;
                     } else {
-                        let headers = self.response_policy.headers(answer.status, &answer.headers);
+                        let policy = &self.response_policy;
+                        let headers = match &answer.switched {
+                            None => policy.headers(answer.status, &answer.headers),
+                            Some(_) => policy.handshake_headers(&answer.headers),
+                        };
                         let headers = headers.inspect_err(|error| {
                             self.report(observer, "upstream_error", &to, None, Err(error));
                         })?;
@@ -105,6 +113,7 @@ impl Relay {
                             status: answer.status,
                             headers,
                             body: answer.body,
+                            switched: answer.switched,
                             origin: Provenance {
                                 to,
                                 attempt: retries + 1,
@@ -129,7 +138,7 @@ impl Relay {
 
     /// The next request, where the answer is a redirect to be followed.
     fn follow(&self, request: &Request, from: &Destination, answer: &Answer) -> Option<Next> {
-        if !self.config.follow_redirects {
+        if !self.config.follow_redirects || request.handshake.is_some() {
             return None;
         }
         let current = from.target.url(&from.path);
@@ -158,7 +167,11 @@ impl Relay {
             headers.remove(CONTENT_TYPE);
         }
         Some(Next {
-            to: Destination { target, path },
+            to: Destination {
+                target,
+                path,
+                web_socket: false,
+            },
             method: found.method,
             headers,
             body: Some(body),

@@ -155,10 +155,22 @@ impl Waiting {
     }
 }
 
-/// A mailbox; `Head` is what comes before the body, `Note` what is told on the side.
+/// What a mailbox holds many of: octets of a body, or messages.
+pub trait Item {
+    /// How many octets it holds.
+    fn size(&self) -> usize;
+}
+
+impl Item for Bytes {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+/// A mailbox; `Head` is what comes before the items, `Note` what is told on the side.
 #[derive(Debug)]
-pub struct Mailbox<Head, Note = ()> {
-    state: Mutex<State<Head, Note>>,
+pub struct Mailbox<Head, Note = (), I = Bytes> {
+    state: Mutex<State<Head, Note, I>>,
     doorbell: Doorbell,
 }
 
@@ -173,13 +185,13 @@ pub enum End {
 
 /// What a mailbox holds at the moment; taking it empties it.
 #[derive(Debug)]
-pub struct Contents<Head, Note> {
+pub struct Contents<Head, Note, I = Bytes> {
     /// Events on the side, oldest first.
     pub notes: Vec<Note>,
     /// Present once.
     pub head: Option<Head>,
-    /// Body octets in order.
-    pub chunks: Vec<Bytes>,
+    /// Octets of the body, or messages, in order.
+    pub chunks: Vec<I>,
     /// How many octets `chunks` hold.
     pub size: usize,
     /// Nothing comes after this.
@@ -189,8 +201,8 @@ pub struct Contents<Head, Note> {
 }
 
 #[derive(Debug)]
-struct State<Head, Note> {
-    contents: Contents<Head, Note>,
+struct State<Head, Note, I> {
+    contents: Contents<Head, Note, I>,
     parked: Waiting,
     /// The engine's task, to be told of room or of the end of the exchange.
     task: Option<Waker>,
@@ -201,7 +213,7 @@ struct State<Head, Note> {
     cut: bool,
 }
 
-impl<Head, Note> Contents<Head, Note> {
+impl<Head, Note, I: Item> Contents<Head, Note, I> {
     const fn empty() -> Self {
         Self {
             notes: Vec::new(),
@@ -226,7 +238,7 @@ impl<Head, Note> Contents<Head, Note> {
         let mut size = 0;
         let fits = self.chunks.iter().take_while(|chunk| {
             let room = size < MESSAGE;
-            size += chunk.len();
+            size += chunk.size();
             room
         });
         let fits = fits.count();
@@ -235,7 +247,7 @@ impl<Head, Note> Contents<Head, Note> {
         }
         let mut rest = Self::empty();
         rest.chunks = self.chunks.split_off(fits);
-        rest.size = rest.chunks.iter().map(Bytes::len).sum();
+        rest.size = rest.chunks.iter().map(Item::size).sum();
         rest.end = self.end.take();
         rest.aborted = self.aborted;
         self.size -= rest.size;
@@ -247,14 +259,14 @@ impl<Head, Note> Contents<Head, Note> {
         self.size + self.chunks.len() * CHUNK_COST
     }
 
-    /// Adds body octets.
-    pub fn push(&mut self, chunk: Bytes) {
-        self.size += chunk.len();
+    /// Adds one more.
+    pub fn push(&mut self, chunk: I) {
+        self.size += chunk.size();
         self.chunks.push(chunk);
     }
 }
 
-impl<Head, Note> Mailbox<Head, Note> {
+impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
     /// An empty mailbox whose waiters are woken through `doorbell`.
     #[must_use]
     pub fn new(doorbell: Doorbell) -> Arc<Self> {
@@ -272,7 +284,7 @@ impl<Head, Note> Mailbox<Head, Note> {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<Head, Note>> {
+    fn lock(&self) -> MutexGuard<'_, State<Head, Note, I>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -283,7 +295,7 @@ impl<Head, Note> Mailbox<Head, Note> {
     }
 
     /// Changes the contents and wakes whoever waits for them.
-    pub fn publish(&self, change: impl FnOnce(&mut Contents<Head, Note>)) {
+    pub fn publish(&self, change: impl FnOnce(&mut Contents<Head, Note, I>)) {
         let mut state = self.lock();
         if state.cut {
             return;
@@ -296,7 +308,7 @@ impl<Head, Note> Mailbox<Head, Note> {
     }
 
     /// Takes what is there, up to a [`MESSAGE`]; `None` where there is nothing new. Makes room.
-    pub fn take(&self) -> Option<Contents<Head, Note>> {
+    pub fn take(&self) -> Option<Contents<Head, Note, I>> {
         let mut state = self.lock();
         if !state.contents.is_news() {
             return None;
@@ -342,7 +354,7 @@ impl<Head, Note> Mailbox<Head, Note> {
 
     /// Ends the exchange from the engine's side: publishes a last change, told whether there has
     /// been a head; whatever the task would publish later is dropped.
-    pub fn cut(&self, change: impl FnOnce(&mut Contents<Head, Note>, bool)) {
+    pub fn cut(&self, change: impl FnOnce(&mut Contents<Head, Note, I>, bool)) {
         let mut state = self.lock();
         if state.cut || state.contents.end.is_some() {
             return;
@@ -384,7 +396,7 @@ fn remember(slot: &mut Option<Waker>, context: &mut Context<'_>) {
     }
 }
 
-fn wake<Head, Note>(mut state: MutexGuard<'_, State<Head, Note>>) {
+fn wake<Head, Note, I>(mut state: MutexGuard<'_, State<Head, Note, I>>) {
     let task = state.task.take();
     drop(state);
     if let Some(task) = task {

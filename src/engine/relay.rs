@@ -2,22 +2,23 @@
 //! exchanges that are in flight.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::body::Source;
 use super::config::Config;
-use super::deliver::{ExchangeMailbox, cut};
 use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
 use super::policy::response::ResponsePolicy;
 use super::upstream::connect::Connector;
 use super::upstream::pool::Pool;
 use super::upstream::tls::TlsError;
+use super::websocket::handshake::Handshake;
 
 /// What a client asks for, as far as a relay cares.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,14 @@ pub struct Request {
     pub body: Source,
     /// How the client framed the body.
     pub framing: Framing,
+    /// The handshake, where the client wants a WebSocket.
+    pub handshake: Option<Handshake>,
+}
+
+/// Something in flight, as the end of its relay sees it.
+pub trait Ongoing: Debug + Send + Sync {
+    /// Ends it at once: 502 where no response has begun, else a broken one.
+    fn cut(&self);
 }
 
 /// A configuration at work.
@@ -56,9 +65,11 @@ pub struct Relay {
     pub(super) request_policy: RequestPolicy,
     pub(super) response_policy: ResponsePolicy,
     pub(super) pool: Arc<Pool>,
-    in_flight: Mutex<HashMap<u64, Arc<ExchangeMailbox>>>,
+    in_flight: Mutex<HashMap<u64, Arc<dyn Ongoing>>>,
     next: AtomicU64,
     drained: Notify,
+    /// Whether the end has begun.
+    leaving: watch::Sender<bool>,
 }
 
 impl Relay {
@@ -87,6 +98,7 @@ impl Relay {
             in_flight: Mutex::default(),
             next: AtomicU64::new(0),
             drained: Notify::new(),
+            leaving: watch::Sender::new(false),
         }))
     }
 
@@ -110,10 +122,30 @@ impl Relay {
             headers: outgoing.headers,
             body: Source::Empty,
             framing: outgoing.framing,
+            handshake: None,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ExchangeMailbox>>> {
+    /// The handshake that goes upstream for what a client sent.
+    ///
+    /// # Errors
+    /// What makes it unfit to be passed on.
+    pub fn prepare_handshake(
+        &self,
+        inbound: &Inbound<'_>,
+        subprotocols: Vec<String>,
+    ) -> Result<Request, BadRequest> {
+        let handshake = Handshake::new(subprotocols);
+        let mut request = self.prepare(inbound)?;
+        handshake.apply(&mut request.headers)?;
+        Ok(Request {
+            framing: Framing::None,
+            handshake: Some(handshake),
+            ..request
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<dyn Ongoing>>> {
         self.in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -121,7 +153,7 @@ impl Relay {
 
     /// Counts an exchange among those in flight, from before it is submitted.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, mailbox: Arc<ExchangeMailbox>) -> InFlight {
+    pub fn enter(self: &Arc<Self>, mailbox: Arc<dyn Ongoing>) -> InFlight {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(number, mailbox);
         InFlight {
@@ -130,10 +162,17 @@ impl Relay {
         }
     }
 
+    /// Waits until the end begins: what would not end by itself has to.
+    pub async fn leaving(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
+    }
+
     /// Waits for the exchanges in flight, at most `grace`; then cuts those that are left. Idle
     /// connections are closed at once.
     pub async fn drain(&self, grace: Duration) {
         self.pool.close();
+        self.leaving.send_replace(true);
         if tokio::time::timeout(grace, self.idle()).await.is_err() {
             self.cut();
             // Their tasks end at once; one that was never submitted may take for ever.
@@ -145,7 +184,7 @@ impl Relay {
     pub fn cut(&self) {
         let left: Vec<_> = self.lock().values().cloned().collect();
         for mailbox in left {
-            cut(&mailbox);
+            mailbox.cut();
         }
     }
 

@@ -71,6 +71,10 @@ impl Relay {
         attempt: Option<u32>,
         outcome: Result<StatusCode, &Error>,
     ) {
+        let (name, attempt) = match outcome {
+            Err(_) if to.web_socket => ("websocket_error", None),
+            _ => (name, attempt),
+        };
         if self.config.report {
             observer.note(Note::Event(Event {
                 name,

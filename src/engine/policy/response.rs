@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::headers::{HeaderList, NameSet, hop_by_hop, name_set, nominated};
 use crate::engine::error::{Error, Kind};
+use crate::engine::websocket::handshake::is_own;
 
 /// Which headers go back to the client.
 #[derive(Debug)]
@@ -39,6 +40,20 @@ impl ResponsePolicy {
                 "the status is not one of HTTP's",
             ));
         }
+        self.list(status, headers)
+    }
+
+    /// The headers of an accepted handshake for the client, without those of the hop's own.
+    ///
+    /// # Errors
+    /// As for [`ResponsePolicy::headers`].
+    pub fn handshake_headers(&self, headers: &HeaderMap) -> Result<HeaderList, Error> {
+        let mut list = self.list(StatusCode::NO_CONTENT, headers)?;
+        list.retain(|(name, _)| !is_own(name));
+        Ok(list)
+    }
+
+    fn list(&self, status: StatusCode, headers: &HeaderMap) -> Result<HeaderList, Error> {
         let mut nominees = NameSet::default();
         for value in headers.get_all(CONNECTION) {
             if !nominated(value.as_bytes(), &mut nominees) {

@@ -42,6 +42,15 @@ pub struct Connection {
     pub socket: Weak<Socket>,
 }
 
+/// What a connection is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// One request after another.
+    Requests,
+    /// One handshake of another protocol.
+    Upgrade,
+}
+
 /// Opens connections.
 #[derive(Debug)]
 pub struct Connector {
@@ -84,11 +93,11 @@ impl Connector {
     ///
     /// # Errors
     /// [`Kind::Resolve`], [`Kind::Connect`], [`Kind::Tls`] or [`Kind::ConnectTimeout`].
-    pub async fn connect(&self, origin: &Origin) -> Result<Connection, Error> {
-        within(self.timeouts.connect, self.open(origin)).await
+    pub async fn connect(&self, origin: &Origin, purpose: Purpose) -> Result<Connection, Error> {
+        within(self.timeouts.connect, self.open(origin, purpose)).await
     }
 
-    async fn open(&self, origin: &Origin) -> Result<Connection, Error> {
+    async fn open(&self, origin: &Origin, purpose: Purpose) -> Result<Connection, Error> {
         let (stream, host) = match &origin.endpoint {
             Endpoint::Tcp { host, port } => (self.open_tcp(host, *port).await?, host.as_str()),
             Endpoint::Unix(path) => {
@@ -102,7 +111,7 @@ impl Connector {
         let weak = Arc::downgrade(&socket);
         let io = SocketIo::new(socket, self.timeouts.write);
         if !origin.secure {
-            return serve(io, weak).await;
+            return serve(io, weak, purpose).await;
         }
         let tls_error = |reason: String| Error::not_sent(Kind::Tls, reason);
         let config = self.tls().map_err(|error| tls_error(error.to_string()))?;
@@ -110,7 +119,8 @@ impl Connector {
             ServerName::try_from(host.to_owned()).map_err(|error| tls_error(error.to_string()))?;
         let io = TlsConnector::from(config).connect(name, io).await;
         // rustls names the certificate's fault, never a secret.
-        serve(io.map_err(|error| tls_error(error.to_string()))?, weak).await
+        let io = io.map_err(|error| tls_error(error.to_string()))?;
+        serve(io, weak, purpose).await
     }
 
     async fn open_tcp(&self, host: &str, port: u16) -> Result<Stream, Error> {
@@ -129,7 +139,7 @@ impl Connector {
 }
 
 /// Speaks HTTP/1.1 over `io` in a task of its own.
-async fn serve<I>(io: I, socket: Weak<Socket>) -> Result<Connection, Error>
+async fn serve<I>(io: I, socket: Weak<Socket>, purpose: Purpose) -> Result<Connection, Error>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -141,7 +151,11 @@ where
     let (sender, connection) =
         handshake.map_err(|_| Error::not_sent(Kind::Connect, "the connection was closed"))?;
     // Its error reaches whoever waits for the response; there is nobody else to tell.
-    let task = tokio::spawn(connection).abort_handle();
+    let task = match purpose {
+        Purpose::Requests => tokio::spawn(connection),
+        Purpose::Upgrade => tokio::spawn(connection.with_upgrades()),
+    };
+    let task = task.abort_handle();
     Ok(Connection {
         sender,
         task,

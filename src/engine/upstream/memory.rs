@@ -14,12 +14,16 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use url::Url;
 
+use crate::engine::attempt::Answer;
 use crate::engine::body::{RequestBody, ResponseBody};
 use crate::engine::config::Timeouts;
 use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::report::{Note, Observer};
 use crate::engine::upload::{Reader, Upload};
+use crate::engine::websocket::handshake::Handshake;
+use crate::engine::websocket::memory::{Link, MemoryPeer};
+use crate::engine::websocket::{Stream, Switched};
 
 type Head = (StatusCode, HeaderMap, Reader);
 
@@ -34,6 +38,8 @@ pub struct Call {
     pub body: Arc<Mailbox<()>>,
     /// Where the response's body goes.
     pub response: Arc<Upload>,
+    /// Where the messages go, where the call is a WebSocket's handshake.
+    pub link: Option<Link>,
     reply: Mutex<Option<oneshot::Sender<Result<Head, Error>>>>,
 }
 
@@ -43,12 +49,13 @@ impl Call {
     ///
     /// # Errors
     /// What the call failed with, or [`Kind::ReadTimeout`].
-    pub async fn start(
+    pub(in crate::engine) async fn start(
         message: Request<RequestBody>,
         url: Url,
+        handshake: Option<&Handshake>,
         observer: &dyn Observer,
         timeouts: Timeouts,
-    ) -> Result<(StatusCode, HeaderMap, ResponseBody), Error> {
+    ) -> Result<Answer, Error> {
         let (head, body) = message.into_parts();
         let sent = body.progress();
         let (reply, answer) = oneshot::channel();
@@ -57,10 +64,12 @@ impl Call {
             url,
             body: Mailbox::new(observer.doorbell()),
             response: Upload::once(observer.doorbell()),
+            link: handshake.map(|_| Link::new(observer.doorbell())),
             reply: Mutex::new(Some(reply)),
         });
         let guard = Guard(Arc::clone(&call.body));
         let patience = timeouts.read;
+        let link = call.link.clone();
         tokio::spawn(deliver(body, Arc::clone(&call), timeouts.write));
         observer.note(Note::Call(call));
         let answer = async { answer.await.unwrap_or_else(|_| Err(unanswered())) };
@@ -80,11 +89,22 @@ impl Call {
                 .await
                 .map_err(|_| Error::new(Kind::ReadTimeout, "no answer in time"))??,
         };
-        Ok((
+        let (body, switched) = match (handshake, link) {
+            (Some(handshake), Some(link)) if status == StatusCode::SWITCHING_PROTOCOLS => {
+                let switched = Switched {
+                    subprotocol: handshake.subprotocol(&headers)?,
+                    stream: Stream::Memory(MemoryPeer::new(link, guard)),
+                };
+                (ResponseBody::ended(), Some(switched))
+            }
+            _ => (ResponseBody::memory(reader, guard, patience), None),
+        };
+        Ok(Answer {
             status,
             headers,
-            ResponseBody::memory(reader, guard, patience),
-        ))
+            body,
+            switched,
+        })
     }
 
     /// Answers with a head; the body follows through [`Call::response`].

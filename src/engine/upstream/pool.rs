@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connect::{Connection, Connector};
+use super::connect::{Connection, Connector, Purpose};
 use super::socket::Socket;
 use crate::engine::body::Sent;
 use crate::engine::config::Limits;
@@ -92,19 +92,29 @@ impl Pool {
         if freshness != Freshness::New
             && let Some(connection) = self.take_open(origin, freshness).await
         {
-            return Ok(self.lease_of(connection, origin, slot, true));
+            return Ok(self.lease_of(connection, origin, Some(slot), true));
         }
         self.make_room();
         // Boxed: connecting is rare and its state large, and every exchange would carry it.
-        let connection = Box::pin(self.connector.connect(origin)).await?;
-        Ok(self.lease_of(connection, origin, slot, false))
+        let connection = Box::pin(self.connector.connect(origin, Purpose::Requests)).await?;
+        Ok(self.lease_of(connection, origin, Some(slot), false))
+    }
+
+    /// A connection of its own for a handshake: no limit counts it, as its client's connection
+    /// lives as long, and it is never kept.
+    ///
+    /// # Errors
+    /// What [`Connector::connect`] reports.
+    pub async fn lease_for_upgrade(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
+        let connection = Box::pin(self.connector.connect(origin, Purpose::Upgrade)).await?;
+        Ok(self.lease_of(connection, origin, None, false))
     }
 
     fn lease_of(
         self: &Arc<Self>,
         connection: Connection,
         origin: &Arc<Origin>,
-        slot: OwnedSemaphorePermit,
+        slot: Option<OwnedSemaphorePermit>,
         reused: bool,
     ) -> Lease {
         Lease {
@@ -114,7 +124,7 @@ impl Pool {
             pool: Arc::clone(self),
             reused,
             upload: None,
-            slot: Some(slot),
+            slot,
         }
     }
 
@@ -275,6 +285,7 @@ pub struct Lease {
     pool: Arc<Pool>,
     reused: bool,
     upload: Option<Arc<Sent>>,
+    /// `None` for a connection that is opened for a handshake.
     slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -289,6 +300,12 @@ impl Lease {
     #[must_use]
     pub fn socket(&self) -> Option<&Socket> {
         self.socket.as_deref()
+    }
+
+    /// The socket, for whoever takes the connection over.
+    #[must_use]
+    pub fn weak_socket(&self) -> Weak<Socket> {
+        self.socket.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
     /// The connection, to send a request whose body is `upload`.
@@ -306,6 +323,10 @@ impl Lease {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
+        if self.slot.is_none() {
+            // Without its sender the connection ends, or has become another protocol's.
+            return;
+        }
         if connection.sender.is_ready() {
             self.pool.keep(connection, Arc::clone(&self.origin));
             return;

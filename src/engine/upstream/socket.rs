@@ -131,6 +131,12 @@ impl SocketIo {
         }
     }
 
+    /// Lets a write wait for as long as it likes from now on.
+    pub fn lift_write_timeout(&mut self) {
+        self.write_idle = None;
+        self.timer = None;
+    }
+
     fn write_with(
         &mut self,
         context: &mut Context<'_>,

@@ -1,0 +1,213 @@
+//! One end of a WebSocket as Python sees it: messages to take, messages to send.
+//!
+//! The client's end is opened by `Relay.connect`, an in-process upstream's by `Call.link`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::convert::header_list;
+use super::exchange::{ABORTED, COMPLETE, FAILED, NOTES, note_list};
+use super::generation;
+use super::port::Port;
+use super::relay::Started;
+use super::scope::Downstream;
+use crate::engine::mailbox::{End, Mailbox};
+use crate::engine::pipe::Pipe;
+use crate::engine::relay::Request;
+use crate::engine::report::Note;
+use crate::engine::websocket::memory::Link;
+use crate::engine::websocket::message::{Close, GOING_AWAY, Message};
+use crate::engine::websocket::session::{Inbox, Outbox, run};
+
+/// One end of a WebSocket.
+#[pyclass(frozen, module = "asgi_relay._engine")]
+pub(crate) struct WebSocket {
+    /// Only `None` while dropping.
+    inner: Option<Inner>,
+    generation: u64,
+}
+
+struct Inner {
+    port: Py<Port>,
+    inbox: Arc<Inbox>,
+    outbox: Arc<Outbox>,
+    adds_date: bool,
+    notes: Mutex<Vec<Note>>,
+}
+
+impl WebSocket {
+    /// Sends a handshake upstream.
+    pub(crate) fn open(
+        port: Py<Port>,
+        started: Started,
+        request: Request,
+        downstream: Downstream,
+    ) -> Self {
+        let inbox: Arc<Inbox> = Mailbox::new(port.get().doorbell());
+        let outbox = Pipe::new(port.get().doorbell());
+        let in_flight = started.relay.enter(Arc::clone(&inbox) as _);
+        let ends = (Arc::clone(&inbox), Arc::clone(&outbox));
+        started.runtime.enqueue(Box::new(move || {
+            tokio::spawn(run(in_flight, request, ends.0, ends.1));
+        }));
+        Self::new(port, inbox, outbox, downstream.adds_date)
+    }
+
+    /// The app's end of a call.
+    pub(crate) fn of_app(port: Py<Port>, link: Link) -> Self {
+        Self::new(port, link.inbox, link.outbox, false)
+    }
+
+    fn new(port: Py<Port>, inbox: Arc<Inbox>, outbox: Arc<Outbox>, adds_date: bool) -> Self {
+        Self {
+            inner: Some(Inner {
+                port,
+                inbox,
+                outbox,
+                adds_date,
+                notes: Mutex::default(),
+            }),
+            generation: generation(),
+        }
+    }
+
+    fn inner(&self) -> PyResult<&Inner> {
+        let alive = self
+            .inner
+            .as_ref()
+            .filter(|_| self.generation == generation());
+        alive.ok_or_else(|| PyValueError::new_err("this WebSocket belongs to the parent process"))
+    }
+}
+
+#[pymethods]
+impl WebSocket {
+    /// Has `waiter` answered when there is something to take; `None` where there is already, else
+    /// a key for `unpark`.
+    fn park(&self, waiter: Py<PyAny>) -> PyResult<Option<usize>> {
+        let inner = self.inner()?;
+        Ok(inner.port.get().wait(waiter, |key| inner.inbox.park(key)))
+    }
+
+    /// Has `waiter` answered when there is room for messages; `None` where there is already, else
+    /// a key for `unpark`.
+    fn park_writer(&self, waiter: Py<PyAny>) -> PyResult<Option<usize>> {
+        let inner = self.inner()?;
+        let port = inner.port.get();
+        Ok(port.wait(waiter, |key| inner.outbox.park_writer(key)))
+    }
+
+    /// The waiter with this key waits no longer.
+    fn unpark(&self, key: usize) -> PyResult<()> {
+        let inner = self.inner()?;
+        if inner.inbox.unpark(key) || inner.outbox.unpark_writer(key) {
+            drop(inner.port.get().remove(Some(key)));
+        }
+        Ok(())
+    }
+
+    /// What has come: `(status or 0, headers or None, subprotocol or None, messages, flags)`;
+    /// `None` where there is nothing. A message is a str or bytes; a close, the last one, is a
+    /// pair of code and reason. `rewrite` is the callback for cookies' domains.
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        rewrite: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let inner = self.inner()?;
+        let Some(contents) = inner.inbox.take() else {
+            return Ok(None);
+        };
+        let mut flags = if contents.aborted { ABORTED } else { 0 };
+        match contents.end {
+            Some(End::Complete) => flags |= COMPLETE,
+            Some(End::Failed(_)) => flags |= FAILED,
+            None => {}
+        }
+        if !contents.notes.is_empty() {
+            flags |= NOTES;
+            let mut notes = inner.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.extend(contents.notes);
+        }
+        let (status, headers, subprotocol) = match contents.head {
+            None => (0, None, None),
+            Some(head) => {
+                let headers = header_list(py, &head, inner.adds_date, rewrite)?;
+                (head.status.as_u16(), Some(headers), head.subprotocol)
+            }
+        };
+        let messages = PyList::empty(py);
+        for message in contents.chunks {
+            match message {
+                Message::Text(text) => messages.append(PyString::new(py, &text))?,
+                Message::Binary(octets) => messages.append(PyBytes::new(py, &octets))?,
+                Message::Close(close) => messages.append((close.code(), close.reason()))?,
+            }
+        }
+        let taken = (status, headers, subprotocol, messages, flags);
+        taken.into_pyobject(py).map(Some)
+    }
+
+    /// The notes behind the `NOTES` flag: `(event name, fields)` for the log, or a `Call`.
+    fn notes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let inner = self.inner()?;
+        let notes = {
+            let mut notes = inner.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *notes)
+        };
+        note_list(py, notes, &inner.port)
+    }
+
+    /// Sends a text; returns whether there is room for more.
+    fn send_text(&self, text: &Bound<'_, PyString>) -> PyResult<bool> {
+        let text = Utf8Bytes::from(text.to_str()?);
+        Ok(self.inner()?.outbox.push(Message::Text(text)))
+    }
+
+    /// Sends octets; returns whether there is room for more.
+    fn send_bytes(&self, octets: &Bound<'_, PyBytes>) -> PyResult<bool> {
+        let octets = Bytes::copy_from_slice(octets.as_bytes());
+        Ok(self.inner()?.outbox.push(Message::Binary(octets)))
+    }
+
+    /// Closes behind what has been sent, with the code of whoever left (`None`: there was none);
+    /// what still comes is dropped. Returns the waiter that must be told.
+    fn close(&self, code: Option<i64>, reason: &str) -> PyResult<Option<Py<PyAny>>> {
+        let code = code.map(|code| u16::try_from(code).unwrap_or(0));
+        Ok(self.inner()?.close(Close::from_peer(code, reason)))
+    }
+
+    /// Ends what has not been closed; returns the waiter that must be told.
+    fn abort(&self) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.inner()?.close(Close::new(GOING_AWAY, "")))
+    }
+}
+
+impl Inner {
+    fn close(&self, close: Close) -> Option<Py<PyAny>> {
+        if !self.outbox.end(Message::Close(close)) && self.inbox.is_aborted() {
+            return None;
+        }
+        let key = self.inbox.abort();
+        self.port.get().remove(key)
+    }
+}
+
+impl Drop for WebSocket {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        if self.generation == generation() {
+            if let Some(inner) = inner {
+                drop(inner.close(Close::new(GOING_AWAY, "")));
+            }
+        } else {
+            // Its locks may be held by a thread that exists in the parent only.
+            std::mem::forget(inner);
+        }
+    }
+}

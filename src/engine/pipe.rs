@@ -1,0 +1,139 @@
+//! A bounded pipe of items from the event loop to one reader in the engine.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::mailbox::{CHUNK_COST, Doorbell, Item, Waiting};
+
+/// Octets that wait in a pipe before its writer has to pause.
+pub const CAPACITY: usize = 128 * 1024;
+
+/// What an item counts for: many small ones must not be free.
+pub fn cost(item: &impl Item) -> usize {
+    item.size() + CHUNK_COST
+}
+
+/// The pipe. Clones of the `Arc` are its two ends.
+#[derive(Debug)]
+pub struct Pipe<T> {
+    state: Mutex<State<T>>,
+    doorbell: Doorbell,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    queue: VecDeque<T>,
+    queued: usize,
+    ended: bool,
+    reader: Option<Waker>,
+    writers: Waiting,
+}
+
+impl<T: Item> Pipe<T> {
+    /// An empty pipe whose writers are woken through `doorbell`.
+    #[must_use]
+    pub fn new(doorbell: Doorbell) -> Arc<Self> {
+        let state = State {
+            queue: VecDeque::new(),
+            queued: 0,
+            ended: false,
+            reader: None,
+            writers: Waiting::default(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            doorbell,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an item in; returns whether there is room for more.
+    pub fn push(&self, item: T) -> bool {
+        let mut state = self.lock();
+        if state.ended {
+            return true;
+        }
+        state.queued += cost(&item);
+        state.queue.push_back(item);
+        let room = state.queued < CAPACITY;
+        wake(state);
+        room
+    }
+
+    /// Nothing comes behind `last`; `false` where the pipe had ended already.
+    pub fn end(&self, last: T) -> bool {
+        let mut state = self.lock();
+        if state.ended {
+            return false;
+        }
+        state.ended = true;
+        state.queue.push_back(last);
+        wake(state);
+        true
+    }
+
+    /// Drops what waits, and whatever comes: nobody reads on, and no writer must wait for that.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.queue = VecDeque::new();
+        state.queued = 0;
+        let writers = state.writers.take();
+        drop(state);
+        writers.ring(&self.doorbell);
+    }
+
+    /// Whether the last item has been put in, or nobody reads on.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// Asks for a ring once there is room; `false` where there is room already.
+    pub fn park_writer(&self, key: usize) -> bool {
+        let mut state = self.lock();
+        if state.queued < CAPACITY || state.ended {
+            return false;
+        }
+        state.writers.add(key);
+        true
+    }
+
+    /// Takes back a key that was left; `false` where it has been rung for.
+    pub fn unpark_writer(&self, key: usize) -> bool {
+        self.lock().writers.remove(key)
+    }
+
+    /// The next item.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<T> {
+        let mut state = self.lock();
+        let Some(item) = state.queue.pop_front() else {
+            match &mut state.reader {
+                Some(reader) => reader.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        };
+        state.queued = state.queued.saturating_sub(cost(&item));
+        let writers = if state.queued < CAPACITY {
+            state.writers.take()
+        } else {
+            Waiting::default()
+        };
+        drop(state);
+        writers.ring(&self.doorbell);
+        Poll::Ready(item)
+    }
+}
+
+fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
+    let reader = state.reader.take();
+    drop(state);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}

@@ -1,0 +1,399 @@
+//! A WebSocket from its handshake to its end: messages both ways, pings, timeouts, the close.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
+use super::peer::{Fault, Peer, Received};
+use super::socket::SocketPeer;
+use super::{Stream, Switched};
+use crate::engine::config::WebSockets;
+use crate::engine::deliver::{Ending, ExchangeMailbox, Head, fail, pass_on};
+use crate::engine::error::{Error, Kind};
+use crate::engine::exchange::Response;
+use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE};
+use crate::engine::pipe::Pipe;
+use crate::engine::relay::{InFlight, Relay, Request};
+use crate::engine::report::Provenance;
+
+/// What goes to the client.
+pub type Inbox = ExchangeMailbox<Message>;
+
+/// What comes from the client.
+pub type Outbox = Pipe<Message>;
+
+/// How long an upstream has to answer a close, and to end its connection, before it is dropped.
+pub const CLOSING: Duration = Duration::from_secs(5);
+
+/// Runs a WebSocket to its end. A refused handshake goes to `inbox` as any response does.
+pub async fn run(in_flight: InFlight, request: Request, inbox: Arc<Inbox>, outbox: Arc<Outbox>) {
+    let ending = Ending(Some(Arc::clone(&inbox) as _));
+    let relay = in_flight.relay();
+    // Boxed: it is over when the session begins, which may last for days.
+    let opened = Box::pin(open(relay, request, &inbox)).await;
+    if let Some((peer, origin)) = opened {
+        let session = Session::new(peer, &inbox, &outbox, relay.config.web_sockets);
+        session.run(relay, &origin).await;
+    }
+    ending.disarm();
+    outbox.close();
+}
+
+/// Opens the upstream's end and publishes its 101, or whatever it answers instead.
+async fn open(
+    relay: &Relay,
+    request: Request,
+    inbox: &Inbox,
+) -> Option<(Box<dyn Peer + Send>, Provenance)> {
+    let mut exchange = Box::pin(relay.exchange(request, inbox));
+    let outcome = poll_fn(|context| match inbox.poll_aborted(context) {
+        true => Poll::Ready(None),
+        false => exchange.as_mut().poll(context).map(Some),
+    });
+    let mut response = match outcome.await? {
+        Ok(response) => response,
+        Err(error) => {
+            inbox.publish(|contents| fail(contents, &error));
+            return None;
+        }
+    };
+    let Some(Switched {
+        subprotocol,
+        stream,
+    }) = response.switched.take()
+    else {
+        let mut refusal = Box::pin(pass_on(relay, response, inbox));
+        poll_fn(|context| match inbox.poll_aborted(context) {
+            true => Poll::Ready(()),
+            false => refusal.as_mut().poll(context),
+        })
+        .await;
+        return None;
+    };
+    let most = relay.config.web_sockets.max_message_size;
+    let peer: Box<dyn Peer + Send> = match stream {
+        Stream::Memory(peer) => Box::new(peer),
+        Stream::Socket(switching) => match SocketPeer::new(switching, most).await {
+            Ok(peer) => Box::new(peer),
+            Err(error) => {
+                relay.report_interrupted(inbox, &response.origin, &error);
+                inbox.publish(|contents| fail(contents, &error));
+                return None;
+            }
+        },
+    };
+    let Response {
+        status,
+        headers,
+        origin,
+        ..
+    } = response;
+    inbox.publish(|contents| {
+        contents.head = Some(Head {
+            status,
+            headers,
+            subprotocol,
+        });
+    });
+    Some((peer, origin))
+}
+
+/// How a session ends.
+enum Outcome {
+    /// The client closed, or left.
+    Left(Close),
+    /// The upstream closed, which the client has been told.
+    Closed,
+    /// Nothing more comes from the upstream.
+    Fault(Fault),
+    /// Each side is told its part.
+    Ended {
+        client: Close,
+        upstream: Option<Close>,
+        error: Option<Error>,
+    },
+}
+
+struct Session<'a> {
+    peer: Box<dyn Peer + Send>,
+    inbox: &'a Inbox,
+    outbox: &'a Outbox,
+    settings: WebSockets,
+    /// Something has been sent that may still be buffered.
+    unflushed: bool,
+    /// The client is slow, so that nothing is read from the upstream.
+    paused: bool,
+    /// When something came from the upstream last.
+    heard: Instant,
+    /// When it was asked for a sign of life.
+    pinged: Option<Instant>,
+    /// When there was a message either way last.
+    busy: Instant,
+    /// When a client that has left has waited long enough for its last messages to go.
+    patience: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        peer: Box<dyn Peer + Send>,
+        inbox: &'a Inbox,
+        outbox: &'a Outbox,
+        settings: WebSockets,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            peer,
+            inbox,
+            outbox,
+            settings,
+            unflushed: false,
+            paused: false,
+            heard: now,
+            pinged: None,
+            busy: now,
+            patience: None,
+            timer: None,
+        }
+    }
+
+    /// Carries messages until one side ends, and lets the other know.
+    async fn run(mut self, relay: &Relay, origin: &Provenance) {
+        let mut leaving = std::pin::pin!(relay.leaving());
+        let outcome = poll_fn(|context| match leaving.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Outcome::Ended {
+                client: Close::new(GOING_AWAY, ""),
+                upstream: Some(Close::new(GOING_AWAY, "")),
+                error: None,
+            }),
+            Poll::Pending => self.poll(context),
+        });
+        let (client, upstream, error, reads_on) = match outcome.await {
+            Outcome::Left(close) => (None, Some(close), None, true),
+            Outcome::Closed => (None, None, None, false),
+            Outcome::Fault(Fault { error, farewell }) => {
+                (Some(Close::new(FAILED, "")), farewell, Some(error), false)
+            }
+            Outcome::Ended {
+                client,
+                upstream,
+                error,
+            } => (Some(client), upstream, error, true),
+        };
+        if let Some(error) = error {
+            relay.report_interrupted(self.inbox, origin, &error);
+        }
+        if let Some(close) = &client {
+            self.tell_client(close.clone());
+        }
+        if client.is_none() || upstream.is_some() {
+            let _ = timeout(CLOSING, self.part(upstream, reads_on)).await;
+        }
+    }
+
+    /// Sends the close and waits for the end of the connection.
+    async fn part(&mut self, farewell: Option<Close>, reads_on: bool) {
+        if let Some(close) = farewell {
+            poll_fn(|context| self.peer.poll_ready(context)).await;
+            self.peer.send(Message::Close(close));
+        }
+        poll_fn(|context| self.peer.poll_flush(context)).await;
+        let mut open = reads_on;
+        while open {
+            let received = poll_fn(|context| self.peer.poll_receive(context)).await;
+            open = !matches!(received, Ok(Received::Message(Message::Close(_))) | Err(_));
+        }
+        poll_fn(|context| self.peer.poll_end(context)).await;
+    }
+
+    fn tell_client(&self, close: Close) {
+        self.inbox.publish(|contents| {
+            contents.push(Message::Close(close));
+            contents.end = Some(End::Complete);
+        });
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let now = Instant::now();
+        let left = self.inbox.poll_aborted(context);
+        if left && self.patience.is_none() {
+            self.patience = Some(now + CLOSING);
+        }
+        if let Some(outcome) = self.poll_outbound(context, now) {
+            return Poll::Ready(outcome);
+        }
+        if let Some(outcome) = self.poll_inbound(context, now, left) {
+            return Poll::Ready(outcome);
+        }
+        self.poll_time(context, now)
+    }
+
+    /// Takes what the client has sent to the upstream.
+    fn poll_outbound(&mut self, context: &mut Context<'_>, now: Instant) -> Option<Outcome> {
+        let mut sent = 0;
+        while self.peer.poll_ready(context).is_ready() {
+            if sent > MESSAGE {
+                // The other direction wants its turn.
+                context.waker().wake_by_ref();
+                break;
+            }
+            let Poll::Ready(message) = self.outbox.poll_next(context) else {
+                break;
+            };
+            if let Message::Close(close) = message {
+                return Some(Outcome::Left(close));
+            }
+            self.busy = now;
+            if self
+                .settings
+                .max_message_size
+                .is_some_and(|most| message.size() > most)
+            {
+                return Some(Outcome::Ended {
+                    client: Close::new(TOO_BIG, ""),
+                    upstream: Some(Close::new(GOING_AWAY, "")),
+                    error: Some(Error::new(
+                        Kind::Protocol,
+                        "the client sent a message that is too big",
+                    )),
+                });
+            }
+            sent += message.size() + CHUNK_COST;
+            self.peer.send(message);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            self.unflushed = self.peer.poll_flush(context).is_pending();
+        }
+        None
+    }
+
+    /// Takes what the upstream has sent to the client, as one publication.
+    fn poll_inbound(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Instant,
+        left: bool,
+    ) -> Option<Outcome> {
+        self.paused = !left && !self.inbox.poll_room(context);
+        if self.paused {
+            // Nobody listens, so silence says nothing.
+            (self.heard, self.pinged) = (now, None);
+            return None;
+        }
+        let mut batch = Vec::new();
+        let mut size = 0;
+        let mut outcome = None;
+        while size < MESSAGE && outcome.is_none() {
+            let Poll::Ready(received) = self.peer.poll_receive(context) else {
+                break;
+            };
+            (self.heard, self.pinged) = (now, None);
+            match received {
+                Ok(Received::SignOfLife) => size += CHUNK_COST,
+                Ok(Received::Message(message)) => {
+                    self.busy = now;
+                    size += message.size() + CHUNK_COST;
+                    if matches!(message, Message::Close(_)) {
+                        outcome = Some(Outcome::Closed);
+                    }
+                    batch.push(message);
+                }
+                Err(fault) => outcome = Some(Outcome::Fault(fault)),
+            }
+        }
+        if size >= MESSAGE {
+            context.waker().wake_by_ref();
+        }
+        if !batch.is_empty() && !left {
+            let ended = matches!(outcome, Some(Outcome::Closed));
+            self.inbox.publish(|contents| {
+                for message in batch {
+                    contents.push(message);
+                }
+                if ended {
+                    contents.end = Some(End::Complete);
+                }
+            });
+        }
+        outcome
+    }
+
+    /// Sends pings when they are due, and ends what takes too long.
+    fn poll_time(&mut self, context: &mut Context<'_>, mut now: Instant) -> Poll<Outcome> {
+        loop {
+            let failed = |error: &'static str, upstream| Outcome::Ended {
+                client: Close::new(FAILED, ""),
+                upstream,
+                error: Some(Error::new(Kind::ReadTimeout, error)),
+            };
+            if let (Some(limit), Some(pinged)) = (self.settings.ping_timeout, self.pinged)
+                && pinged + limit <= now
+            {
+                return Poll::Ready(failed("no answer to a ping in time", None));
+            }
+            if self
+                .settings
+                .idle_timeout
+                .is_some_and(|limit| self.busy + limit <= now)
+            {
+                let upstream = Some(Close::new(GOING_AWAY, ""));
+                return Poll::Ready(failed("no message in time", upstream));
+            }
+            if self.patience.is_some_and(|due| due <= now) {
+                return Poll::Ready(Outcome::Ended {
+                    client: Close::new(GOING_AWAY, ""),
+                    upstream: None,
+                    error: None,
+                });
+            }
+            if self.ping_due().is_some_and(|due| due <= now) {
+                self.pinged = Some(now);
+                if self.peer.poll_ready(context).is_ready() {
+                    self.peer.ping();
+                    self.unflushed = self.peer.poll_flush(context).is_pending();
+                }
+            }
+            let Some(next) = self.next_deadline() else {
+                return Poll::Pending;
+            };
+            // A timer that is early is cheaper than one that is set anew with each message.
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if timer.deadline() > next || timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            now = Instant::now();
+        }
+    }
+
+    fn ping_due(&self) -> Option<Instant> {
+        let interval = self.settings.ping_interval.filter(|_| !self.paused)?;
+        match (self.pinged, self.settings.ping_timeout) {
+            (Some(_), Some(_)) => None,
+            (pinged, _) => Some(pinged.unwrap_or(self.heard) + interval),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let after = |start: Option<Instant>, limit: Option<Duration>| Some(start? + limit?);
+        [
+            self.ping_due(),
+            after(self.pinged, self.settings.ping_timeout),
+            after(Some(self.busy), self.settings.idle_timeout),
+            self.patience,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

@@ -1,0 +1,251 @@
+//! An upstream behind a connection: tokio-tungstenite's frames over what hyper has upgraded.
+
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
+
+use super::message::{Close, INVALID_TEXT, Message, PROTOCOL_ERROR, TOO_BIG};
+use super::peer::{Fault, Peer, Received};
+use crate::engine::error::{Error, Kind};
+use crate::engine::upstream::socket::{Socket, SocketIo};
+
+/// Octets of a frame that goes upstream at most; a larger message goes in several (RFC 6455 §5.4).
+/// tungstenite buffers a frame whole, and moves what is left of it after each write.
+pub const FRAGMENT: usize = 256 * 1024;
+
+/// Octets that are read at once. Each connection keeps a buffer of this size.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// Octets of small messages that are gathered for one write.
+const WRITE_BUFFER: usize = 64 * 1024;
+
+/// Octets of a message where the configuration has no bound: a frame may announce any number, and
+/// tungstenite reserves what it announces.
+pub const MAX_MESSAGE: usize = 1 << 30;
+
+/// A connection after its handshake.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// A writer that waits is watched by pings from now on, not by the timeout of requests.
+    fn lift_write_timeout(&mut self);
+}
+
+impl Io for SocketIo {
+    fn lift_write_timeout(&mut self) {
+        SocketIo::lift_write_timeout(self);
+    }
+}
+
+impl Io for TlsStream<SocketIo> {
+    fn lift_write_timeout(&mut self) {
+        self.get_mut().0.lift_write_timeout();
+    }
+}
+
+/// An upstream behind a connection.
+pub struct SocketPeer {
+    frames: WebSocketStream<Box<dyn Io>>,
+    /// What is left of a message that goes in fragments.
+    rest: Bytes,
+    /// Writing has failed; reading tells why.
+    deaf: bool,
+    /// The connection has ended in good order.
+    ended: bool,
+    socket: Weak<Socket>,
+}
+
+impl SocketPeer {
+    /// Takes the connection over from hyper, with what it has read already.
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] where the connection ended meanwhile.
+    pub async fn new(switching: Switching, max_message_size: Option<usize>) -> Result<Self, Error> {
+        let lost = || Error::new(Kind::Read, "the connection was closed after its handshake");
+        let upgraded = switching.upgrade.await.map_err(|_| lost())?;
+        let (mut io, read) = take_apart(upgraded).ok_or_else(lost)?;
+        io.lift_write_timeout();
+        let most = max_message_size.unwrap_or(MAX_MESSAGE).min(MAX_MESSAGE);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_message_size(Some(most))
+            .max_frame_size(Some(most));
+        let frames =
+            WebSocketStream::from_partially_read(io, read.into(), Role::Client, Some(config));
+        Ok(Self {
+            frames: frames.await,
+            rest: Bytes::new(),
+            deaf: false,
+            ended: false,
+            socket: switching.socket,
+        })
+    }
+
+    fn start(&mut self, message: WsMessage) {
+        self.deaf |= Pin::new(&mut self.frames).start_send(message).is_err();
+    }
+
+    fn start_fragment(&mut self, code: Data) {
+        let octets = self.rest.split_to(FRAGMENT.min(self.rest.len()));
+        let frame = Frame::message(octets, OpCode::Data(code), self.rest.is_empty());
+        self.start(WsMessage::Frame(frame));
+    }
+}
+
+fn take_apart(upgraded: Upgraded) -> Option<(Box<dyn Io>, Bytes)> {
+    match upgraded.downcast::<TokioIo<SocketIo>>() {
+        Ok(parts) => Some((Box::new(parts.io.into_inner()), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TlsStream<SocketIo>>>().ok()?;
+            Some((Box::new(parts.io.into_inner()), parts.read_buf))
+        }
+    }
+}
+
+impl Peer for SocketPeer {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, Fault>> {
+        let received = match ready!(Pin::new(&mut self.frames).poll_next(context)) {
+            Some(Ok(received)) => received,
+            Some(Err(error)) => return Poll::Ready(Err(fault(&error))),
+            None => return Poll::Ready(Err(lost())),
+        };
+        let message = match received {
+            WsMessage::Text(text) => Message::Text(text),
+            WsMessage::Binary(octets) => Message::Binary(octets),
+            WsMessage::Close(None) => Message::Close(Close::from_peer(None, "")),
+            WsMessage::Close(Some(frame)) => {
+                Message::Close(Close::from_peer(Some(frame.code.into()), &frame.reason))
+            }
+            WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_) => {
+                return Poll::Ready(Ok(Received::SignOfLife));
+            }
+        };
+        Poll::Ready(Ok(Received::Message(message)))
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.deaf {
+                self.rest.clear();
+                return Poll::Ready(());
+            }
+            self.deaf = ready!(Pin::new(&mut self.frames).poll_ready(context)).is_err();
+            if self.rest.is_empty() {
+                return Poll::Ready(());
+            }
+            self.start_fragment(Data::Continue);
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        if self.deaf {
+            return;
+        }
+        let (octets, code) = match message {
+            Message::Close(close) => return self.start(WsMessage::Close(Some(close.into()))),
+            Message::Text(text) if text.len() <= FRAGMENT => {
+                return self.start(WsMessage::Text(text));
+            }
+            Message::Binary(octets) if octets.len() <= FRAGMENT => {
+                return self.start(WsMessage::Binary(octets));
+            }
+            Message::Text(text) => (Bytes::from(text), Data::Text),
+            Message::Binary(octets) => (octets, Data::Binary),
+        };
+        self.rest = octets;
+        self.start_fragment(code);
+    }
+
+    fn ping(&mut self) {
+        if !self.deaf && self.rest.is_empty() {
+            self.start(WsMessage::Ping(Bytes::new()));
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.deaf {
+            self.deaf = ready!(Pin::new(&mut self.frames).poll_flush(context)).is_err();
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_flush(context));
+        let mut space = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut space);
+            let stream = Pin::new(self.frames.get_mut());
+            match ready!(stream.poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        self.ended = true;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for SocketPeer {
+    /// A peer that has not ended the connection must learn that nobody waits for it, even if it
+    /// takes nothing.
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.upgrade().filter(|_| !self.ended) {
+            socket.reset_on_close();
+        }
+    }
+}
+
+impl std::fmt::Debug for SocketPeer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SocketPeer")
+    }
+}
+
+fn lost() -> Fault {
+    Fault {
+        error: Error::new(Kind::Read, "the connection ended without a close"),
+        farewell: None,
+    }
+}
+
+fn fault(error: &WsError) -> Fault {
+    let (detail, farewell) = match error {
+        WsError::Utf8(_) => ("a text is not UTF-8", Close::new(INVALID_TEXT, "")),
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+            ("a message is too big", Close::new(TOO_BIG, ""))
+        }
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | WsError::Io(_)
+        | WsError::ConnectionClosed
+        | WsError::AlreadyClosed => return lost(),
+        _ => (
+            "the upstream broke the protocol",
+            Close::new(PROTOCOL_ERROR, ""),
+        ),
+    };
+    Fault {
+        error: Error::new(Kind::Protocol, detail),
+        farewell: Some(farewell),
+    }
+}
+
+/// A connection that hyper hands over once it has upgraded it.
+#[derive(Debug)]
+pub struct Switching {
+    /// hyper's promise.
+    pub upgrade: OnUpgrade,
+    /// The socket below it.
+    pub socket: Weak<Socket>,
+}
