@@ -176,8 +176,8 @@ class Pump(Companion):
 
 def octets_of(message: Message, key: str = "body") -> bytes:
     """The octets of a message, which may be of any type that holds octets."""
-    octets = message.get(key, b"")
-    return octets if type(octets) is bytes else bytes(octets)
+    octets = message.get(key)
+    return octets if type(octets) is bytes else bytes(octets or b"")
 
 
 def log_event(logger: logging.Logger | None, name: str, fields: dict[str, Any]) -> None:

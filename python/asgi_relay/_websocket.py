@@ -7,7 +7,7 @@ from typing import Any
 
 from . import _engine
 from ._loop import parked
-from ._pump import ABORTED, COMPLETE, FAILED, NOTES, Companion, Scope, Send, octets_of
+from ._pump import ABORTED, COMPLETE, FAILED, NOTES, Companion, Message, Scope, Send, octets_of
 
 # What a refusal needs of the server; without it there is only a close before the acceptance.
 _DENIAL = "websocket.http.response"
@@ -15,7 +15,9 @@ _DENIAL = "websocket.http.response"
 # Octets of a refusal's body that are gathered before any of it goes out.
 _GATHERED = 1024 * 1024
 
-# The relay goes away (RFC 6455 §7.4.1).
+# Codes of RFC 6455 §7.4.1 that stand for no frame, and that of an end which goes away.
+_NO_CODE = 1005
+_VANISHED = 1006
 _GOING_AWAY = 1001
 
 
@@ -26,17 +28,24 @@ class WebSocketPump(Companion):
         super().__init__(web_socket, *ends)
         self._web_socket = web_socket
         self._accepted = False
+        self._left = False
+        self._granian = False
 
     async def run(
         self, scope: Scope, send: Send, rewrite: Callable[[str], str | None] | None
     ) -> None:
         """Serve the scope; `websocket.connect` has been received."""
         complete = False
+        self._granian = is_granian(scope)
         # The client may leave while the upstream thinks.
         self._start(self._read)
         self._port.flush_soon()
         try:
             complete = await self._write(scope, send, rewrite)
+        except Exception as error:
+            # How servers tell that the client has left: uvicorn with errors of two kinds.
+            if not self._left and not isinstance(error, OSError):
+                raise
         finally:
             # Where the client was told of the end, there is nothing left to close.
             self._web_socket.abort()
@@ -53,8 +62,8 @@ class WebSocketPump(Companion):
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
-                code, reason = message.get("code"), message.get("reason")
-                self._wake(web_socket.close(code, reason or ""))
+                self._left = True
+                self._wake(web_socket.close(self._code(message), message.get("reason") or ""))
                 return
             text = message.get("text")
             if text is not None:
@@ -63,6 +72,13 @@ class WebSocketPump(Companion):
                 room = web_socket.send_bytes(octets_of(message, "bytes"))
             if not room:
                 await parked(web_socket, web_socket.park_writer, port)
+
+    def _code(self, message: Message) -> int | None:
+        code: int | None = message.get("code")
+        if code == _NO_CODE and "reason" not in message and not self._granian:
+            # uvicorn's way to say that there was no close at all.
+            return _VANISHED
+        return code
 
     async def _write(
         self, scope: Scope, send: Send, rewrite: Callable[[str], str | None] | None
@@ -115,6 +131,8 @@ class Refusal:
     def __init__(self, scope: Scope, send: Send, status: int, headers: Any) -> None:
         self._whole = _DENIAL in (scope.get("extensions") or ())
         self._send = send
+        if is_granian(scope):
+            headers = without_repeats(headers)
         self._start: Any = {"type": f"{_DENIAL}.start", "status": status, "headers": headers}
         self._pieces: list[bytes] = []
         self._size = 0
@@ -137,6 +155,25 @@ class Refusal:
         if not flags & FAILED:
             await self._send({"type": f"{_DENIAL}.body", "body": body, "more_body": more})
         return more
+
+
+def is_granian(scope: Scope) -> bool:
+    """Whether granian serves: no other server offers this extension for a WebSocket."""
+    return "http.response.pathsend" in (scope.get("extensions") or ())
+
+
+def without_repeats(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Each name once, as granian (2.8) ends the process at a repeated one in a refusal.
+
+    Values become a list (RFC 9110 §5.3); of cookies, which make no list, the first stays.
+    """
+    lines: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in lines:
+            lines[name] = value
+        elif name != b"set-cookie":
+            lines[name] += b", " + value
+    return list(lines.items())
 
 
 async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use http::StatusCode;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -137,7 +138,9 @@ impl WebSocket {
         let (status, headers, subprotocol) = match contents.head {
             None => (0, None, None),
             Some(head) => {
-                let headers = header_list(py, &head, inner.adds_date, rewrite)?;
+                // Each server puts its own Date on a 101, and one fails on a second.
+                let own = inner.adds_date || head.status == StatusCode::SWITCHING_PROTOCOLS;
+                let headers = header_list(py, &head, own, rewrite)?;
                 (head.status.as_u16(), Some(headers), head.subprotocol)
             }
         };

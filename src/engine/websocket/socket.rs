@@ -14,7 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
 
 use super::message::{Close, INVALID_TEXT, Message, PROTOCOL_ERROR, TOO_BIG};
@@ -125,6 +125,12 @@ impl Peer for SocketPeer {
             WsMessage::Text(text) => Message::Text(text),
             WsMessage::Binary(octets) => Message::Binary(octets),
             WsMessage::Close(None) => Message::Close(Close::from_peer(None, "")),
+            // What tungstenite makes of a code that no frame may carry.
+            WsMessage::Close(Some(frame))
+                if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" =>
+            {
+                return Poll::Ready(Err(broken()));
+            }
             WsMessage::Close(Some(frame)) => {
                 Message::Close(Close::from_peer(Some(frame.code.into()), &frame.reason))
             }
@@ -183,6 +189,9 @@ impl Peer for SocketPeer {
 
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_flush(context));
+        // Whoever waits for the other side to close first need not wait any more.
+        let stream = Pin::new(self.frames.get_mut());
+        let _ = ready!(stream.poll_shutdown(context));
         let mut space = [0; 1024];
         loop {
             let mut buffer = ReadBuf::new(&mut space);
@@ -220,6 +229,13 @@ fn lost() -> Fault {
     }
 }
 
+fn broken() -> Fault {
+    Fault {
+        error: Error::new(Kind::Protocol, "the upstream broke the protocol"),
+        farewell: Some(Close::new(PROTOCOL_ERROR, "")),
+    }
+}
+
 fn fault(error: &WsError) -> Fault {
     let (detail, farewell) = match error {
         WsError::Utf8(_) => ("a text is not UTF-8", Close::new(INVALID_TEXT, "")),
@@ -230,10 +246,7 @@ fn fault(error: &WsError) -> Fault {
         | WsError::Io(_)
         | WsError::ConnectionClosed
         | WsError::AlreadyClosed => return lost(),
-        _ => (
-            "the upstream broke the protocol",
-            Close::new(PROTOCOL_ERROR, ""),
-        ),
+        _ => return broken(),
     };
     Fault {
         error: Error::new(Kind::Protocol, detail),
