@@ -5,11 +5,24 @@ use http::header::{DATE, SERVER, SET_COOKIE};
 use http::{HeaderName, HeaderValue};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::engine::deliver::Head;
 use crate::engine::policy::cookie;
 use crate::engine::report::Event;
+
+/// From this size on, octets from Python are held instead of copied.
+const HELD: usize = 64 * 1024;
+
+/// Octets of Python for the engine. Letting go of what is held needs no interpreter there: PyO3
+/// does it when Python code calls next.
+pub(super) fn octets(object: &Bound<'_, PyBytes>) -> Bytes {
+    match object.as_bytes() {
+        short if short.len() < HELD => Bytes::copy_from_slice(short),
+        _ => Bytes::from_owner(PyBackedBytes::from(object.clone())),
+    }
+}
 
 /// Chunks as one bytes object.
 pub(super) fn joined<'py>(

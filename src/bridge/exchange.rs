@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use super::convert::{event_fields, header_list, joined};
+use super::convert::{self, event_fields, header_list, joined};
 use super::memory::Call;
 use super::port::Port;
 use super::scope::Downstream;
@@ -213,13 +212,13 @@ impl Exchange {
         if !more && whole {
             let body = match octets {
                 [] => Source::Empty,
-                octets => Source::Whole(Bytes::copy_from_slice(octets)),
+                _ => Source::Whole(convert::octets(chunk)),
             };
             inner.submit(body);
             return Ok(true);
         }
         let upload = inner.stream();
-        let room = upload.push(Bytes::copy_from_slice(octets));
+        let room = upload.push(convert::octets(chunk));
         if !more {
             upload.finish();
         }
@@ -229,7 +228,7 @@ impl Exchange {
     /// Adds to the body; returns whether there is room for more.
     fn push(&self, chunk: &Bound<'_, PyBytes>) -> PyResult<bool> {
         let upload = self.inner()?.lock().upload.clone();
-        Ok(upload.is_none_or(|upload| upload.push(Bytes::copy_from_slice(chunk.as_bytes()))))
+        Ok(upload.is_none_or(|upload| upload.push(convert::octets(chunk))))
     }
 
     /// The body is complete.

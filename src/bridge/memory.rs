@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyList};
 
 use super::config::{kind_named, pairs};
-use super::convert::header;
+use super::convert::{header, octets};
 use super::port::Port;
 use super::websocket::WebSocket;
 use crate::engine::error::{Error, Kind};
@@ -137,9 +136,7 @@ impl Call {
 
     /// Adds to the response's body; returns whether there is room for more.
     fn push(&self, chunk: &Bound<'_, PyBytes>) -> bool {
-        self.call
-            .response
-            .push(Bytes::copy_from_slice(chunk.as_bytes()))
+        self.call.response.push(octets(chunk))
     }
 
     /// The response is complete.

@@ -4,14 +4,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use http::StatusCode;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::convert::header_list;
+use super::convert::{self, header_list};
 use super::exchange::{ABORTED, COMPLETE, FAILED, NOTES, note_list};
 use super::generation;
 use super::port::Port;
@@ -174,8 +173,10 @@ impl WebSocket {
 
     /// Sends octets; returns whether there is room for more.
     fn send_bytes(&self, octets: &Bound<'_, PyBytes>) -> PyResult<bool> {
-        let octets = Bytes::copy_from_slice(octets.as_bytes());
-        Ok(self.inner()?.outbox.push(Message::Binary(octets)))
+        Ok(self
+            .inner()?
+            .outbox
+            .push(Message::Binary(convert::octets(octets))))
     }
 
     /// Closes behind what has been sent, with the code of whoever left (`None`: there was none);

@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod memory;
 pub mod message;
 pub mod peer;
+mod readahead;
 pub mod session;
 pub mod socket;
 

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSo
 
 use super::message::{Close, INVALID_TEXT, Message, PROTOCOL_ERROR, TOO_BIG};
 use super::peer::{Fault, Peer, Received};
+use super::readahead::Readahead;
 use crate::engine::error::{Error, Kind};
 use crate::engine::upstream::socket::{Socket, SocketIo};
 
@@ -56,7 +57,7 @@ impl Io for TlsStream<SocketIo> {
 
 /// An upstream behind a connection.
 pub struct SocketPeer {
-    frames: WebSocketStream<Box<dyn Io>>,
+    frames: WebSocketStream<Readahead<Box<dyn Io>>>,
     /// What is left of a message that goes in fragments.
     rest: Bytes,
     /// Writing has failed; reading tells why.
@@ -82,8 +83,12 @@ impl SocketPeer {
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(most))
             .max_frame_size(Some(most));
-        let frames =
-            WebSocketStream::from_partially_read(io, read.into(), Role::Client, Some(config));
+        let frames = WebSocketStream::from_partially_read(
+            Readahead::new(io),
+            read.into(),
+            Role::Client,
+            Some(config),
+        );
         Ok(Self {
             frames: frames.await,
             rest: Bytes::new(),
