@@ -18,12 +18,17 @@ from typing import Protocol
 from benchmarks import preflight
 from benchmarks.contestants import Contestant, start
 from benchmarks.load import LoadError
-from benchmarks.measure import measure_requests, measure_streams
+from benchmarks.measure import measure_held, measure_load
 from benchmarks.processes import Server, StartError
 from benchmarks.results import Results
 from benchmarks.scenarios import Scenario, headline
 from benchmarks.tools import Tools
-from benchmarks.upstream import check_upload_is_read, start_event_source, start_upstream
+from benchmarks.upstream import (
+    check_upload_is_read,
+    start_echo_server,
+    start_event_source,
+    start_upstream,
+)
 
 WARM_UP_SECONDS = 1
 
@@ -37,20 +42,36 @@ class Plan:
     warm_up_each: bool = True
     """Warm up before every scenario, and not just before the first."""
 
-    @property
-    def loaded(self) -> tuple[Scenario, ...]:
-        """The scenarios that wrk plays; the others hold streams open."""
-        return tuple(scenario for scenario in self.scenarios if not scenario.is_events)
+    def loaded(self, *, websocket: bool) -> tuple[Scenario, ...]:
+        """The scenarios with load, of the one kind; the others hold connections open."""
+        return tuple(
+            scenario
+            for scenario in self.scenarios
+            if not scenario.is_held and scenario.is_websocket == websocket
+        )
 
-    def warm_ups(self) -> int:
-        return len(self.loaded) if self.warm_up_each else min(1, len(self.loaded))
+    def able(self, *, websocket: bool) -> tuple[Contestant, ...]:
+        return tuple(one for one in self.contestants if (one.websocket if websocket else one.http))
+
+    def turn_seconds(self, scenario: Scenario) -> float:
+        """Half as long with messages, whose rounds lie no further apart for it."""
+        return self.seconds / 2 if scenario.is_websocket else self.seconds
+
+    def warm_ups(self, loaded: tuple[Scenario, ...]) -> int:
+        return len(loaded) if self.warm_up_each else min(1, len(loaded))
 
     def expected_seconds(self) -> float:
         """A guess that is good to some 20 %, for the lines of progress."""
-        rounds = self.rounds * len(self.loaded) * (self.seconds + 0.2)
-        warm_ups = self.warm_ups() * (WARM_UP_SECONDS + 0.2)
-        held = (len(self.scenarios) - len(self.loaded)) * 2.5
-        return 6 + len(self.contestants) * (rounds + warm_ups + held)
+        seconds = 6.0
+        for websocket in (False, True):
+            loaded = self.loaded(websocket=websocket)
+            turns = self.rounds * sum(self.turn_seconds(one) + 0.2 for one in loaded)
+            turns += self.warm_ups(loaded) * (WARM_UP_SECONDS + 0.2)
+            seconds += len(self.able(websocket=websocket)) * turns
+        for scenario in self.scenarios:
+            if scenario.is_held:
+                seconds += len(self.able(websocket=scenario.is_websocket)) * 3
+        return seconds
 
 
 class Say(Protocol):
@@ -71,23 +92,31 @@ class Bench:
         self.shuffle = random.Random(1)
 
     def run(self) -> None:
-        if self.plan.loaded:
-            with ExitStack() as stack:
-                self._load(stack)
+        for websocket in (False, True):
+            if loaded := self.plan.loaded(websocket=websocket):
+                with ExitStack() as stack:
+                    self._load(loaded, self._start_upstream(stack, websocket=websocket), stack)
         for scenario in self.plan.scenarios:
-            if scenario.is_events:
+            if scenario.is_held:
                 with ExitStack() as stack:
                     self._hold(scenario, stack)
 
-    def _load(self, stack: ExitStack) -> None:
-        upstream = stack.enter_context(start_upstream(self.tools.nginx, self.directory))
-        upstream.wait_ready()
-        check_upload_is_read(upstream)
-        servers = self._start_all(upstream.url, self.plan.loaded, stack)
-        able = {scenario: self._check(scenario, servers) for scenario in self.plan.loaded}
+    def _start_upstream(self, stack: ExitStack, *, websocket: bool) -> Server:
+        if websocket:
+            upstream = stack.enter_context(start_echo_server())
+            upstream.wait_ready()
+        else:
+            upstream = stack.enter_context(start_upstream(self.tools.nginx, self.directory))
+            upstream.wait_ready()
+            check_upload_is_read(upstream)
+        return upstream
+
+    def _load(self, loaded: tuple[Scenario, ...], upstream: Server, stack: ExitStack) -> None:
+        servers = self._start_all(upstream.url, loaded, stack)
+        able = {scenario: self._check(scenario, servers) for scenario in loaded}
         for turn in range(self.plan.rounds + 1):
             for number, (scenario, contestants) in enumerate(able.items()):
-                if turn or number < self.plan.warm_ups():
+                if turn or number < self.plan.warm_ups(loaded):
                     for one in self.shuffle.sample(contestants, len(contestants)):
                         self._take_turn(turn, scenario, one, servers[one], upstream)
 
@@ -96,7 +125,7 @@ class Bench:
     ) -> dict[Contestant, Server]:
         started = {
             one: stack.enter_context(start(one, target, self.tools.nginx, self.directory))
-            for one in self.plan.contestants
+            for one in self.plan.able(websocket=scenarios[0].is_websocket)
         }
         return {
             one: server for one, server in started.items() if self._ready(one, server, scenarios)
@@ -114,7 +143,7 @@ class Bench:
     def _check(self, scenario: Scenario, servers: dict[Contestant, Server]) -> list[Contestant]:
         able = []
         for one, server in servers.items():
-            if problem := preflight.check(server.port, scenario.path):
+            if problem := preflight.check(server.port, scenario):
                 self._failed(scenario, one, problem)
             else:
                 able.append(one)
@@ -125,9 +154,9 @@ class Bench:
         self, turn: int, scenario: Scenario, one: Contestant, server: Server, upstream: Server
     ) -> None:
         """Turn 0 warms up and is thrown away."""
-        seconds = self.plan.seconds if turn else WARM_UP_SECONDS
+        seconds = self.plan.turn_seconds(scenario) if turn else WARM_UP_SECONDS
         try:
-            figures, errors = measure_requests(self.tools.wrk, scenario, server, upstream, seconds)
+            figures, errors = measure_load(self.tools.wrk, scenario, server, upstream, seconds)
         except (LoadError, OSError) as error:
             self._failed(scenario, one, str(error))
             return
@@ -141,13 +170,14 @@ class Bench:
     def _hold(self, scenario: Scenario, stack: ExitStack) -> None:
         """Fresh processes: one that has served a million requests holds memory to reuse.
 
-        One round is enough: what a stream takes comes out the same each time, within 1 %.
+        One round is enough: what each takes comes out the same each time, within 1 %.
         """
-        source = stack.enter_context(start_event_source())
+        websocket = scenario.is_websocket
+        source = stack.enter_context(start_echo_server() if websocket else start_event_source())
         source.wait_ready()
         for one, server in self._start_all(source.url, (scenario,), stack).items():
             try:
-                figures = asyncio.run(measure_streams(server, scenario.connections))
+                figures = asyncio.run(measure_held(scenario, server))
             except (LoadError, OSError) as error:
                 self._failed(scenario, one, str(error))
                 continue

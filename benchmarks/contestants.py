@@ -11,6 +11,7 @@ from benchmarks.upstream import start_nginx_proxy
 UVICORN = (
     "--loop=uvloop",
     "--http=httptools",
+    "--ws=websockets-sansio",
     "--lifespan=auto",
     "--no-access-log",
     "--log-level=error",
@@ -27,21 +28,32 @@ class Contestant:
     """The app in benchmarks.apps; None for nginx, which is no app."""
     package: str | None = None
     """The distribution whose version the report names; it is also what must be installed."""
+    http: bool = True
+    websocket: bool = False
 
 
 CONTESTANTS = (
-    Contestant("floor", "floor: ASGI app, no upstream", "floor"),
-    Contestant("relay", "asgi-relay", "relay", "asgi-relay"),
+    Contestant("floor", "floor: ASGI app, no upstream", "floor", websocket=True),
+    Contestant("relay", "asgi-relay", "relay", "asgi-relay", websocket=True),
     Contestant("lilya", "Lilya's Relay (httpx2)", "lilya_relay", "lilya"),
     Contestant(
         "fastapi-reverse-proxy",
         "fastapi-reverse-proxy (httpx)",
         "fastapi_proxy",
         "fastapi-reverse-proxy",
+        websocket=True,
+    ),
+    Contestant(
+        "fastapi-proxy-lib",
+        "fastapi-proxy-lib (httpx-ws)",
+        "fastapi_proxy_lib_app",
+        "fastapi-proxy-lib",
+        http=False,
+        websocket=True,
     ),
     Contestant("aiohttp", "aiohttp by hand", "aiohttp_by_hand", "aiohttp"),
     Contestant("pyreqwest", "pyreqwest by hand", "pyreqwest_by_hand", "pyreqwest"),
-    Contestant("nginx", "nginx, one worker", None),
+    Contestant("nginx", "nginx, one worker", None, websocket=True),
 )
 BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
 

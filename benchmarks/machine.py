@@ -14,6 +14,7 @@ PACKAGES = (
     "lilya",
     "httpx2",
     "fastapi-reverse-proxy",
+    "fastapi-proxy-lib",
     "fastapi",
     "httpx",
     "aiohttp",
@@ -21,6 +22,8 @@ PACKAGES = (
     "uvicorn",
     "uvloop",
     "httptools",
+    "websockets",
+    "picows",
 )
 
 

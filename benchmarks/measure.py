@@ -5,50 +5,52 @@ import os
 import resource
 import time
 
-from benchmarks.load import LoadError, open_streams, run_wrk
+from benchmarks.load import LoadError, hold, play
 from benchmarks.probe import MachineTime, cpu_seconds, process_tree, resident_kib
 from benchmarks.processes import Server
 from benchmarks.results import Figures
 from benchmarks.scenarios import (
     CPU,
     CPU_PER_100MB,
+    CPU_PER_MESSAGE,
     MEGABYTES,
+    MESSAGES,
     OPENING,
     OTHERS,
     P50,
     P99,
     REQUESTS,
     RESIDENT,
-    STREAM,
     Scenario,
+    headline,
 )
 
-WARM_UP_STREAMS = 20
+WARM_UP_CONNECTIONS = 20
 SETTLE_SECONDS = 0.3
 QUIET_STEP = 0.05
 QUIET_AT_MOST = 2.0
 
 
-def measure_requests(
-    wrk: str, scenario: Scenario, server: Server, upstream: Server, seconds: int
+def measure_load(
+    wrk: str, scenario: Scenario, server: Server, upstream: Server, seconds: float
 ) -> tuple[Figures, dict[str, int]]:
-    """The figures of one round, and the errors that wrk saw, by kind."""
+    """The figures of one round, and the errors that the load saw, by kind."""
     proxy = process_tree(server.pid)
     ours = [*proxy, *process_tree(upstream.pid)]
-    cpu, known = -cpu_seconds(proxy), -cpu_seconds(ours) - _wrk_seconds()
+    cpu, known = -cpu_seconds(proxy), -cpu_seconds(ours) - _load_seconds()
     machine, began = MachineTime.now(), time.monotonic()
-    url = server.url + scenario.path
-    load = run_wrk(wrk, url, scenario.connections, seconds, post=scenario.is_upload)
+    load = play(wrk, scenario, server.port, seconds)
     cpu += cpu_seconds(proxy)
-    known += cpu_seconds(ours) + _wrk_seconds()
+    known += cpu_seconds(ours) + _load_seconds()
     others = MachineTime.now().since(machine) - known
     capacity = (time.monotonic() - began) * (os.cpu_count() or 1)
     _wait_until_quiet(proxy)
-    if not load.requests:
-        raise LoadError(f"not one request was answered; errors: {load.errors}")
+    if not load.count:
+        raise LoadError(f"not one answer; errors: {load.errors}")
+    rate, cost = (MESSAGES, CPU_PER_MESSAGE) if scenario.is_websocket else (REQUESTS, CPU)
     figures = {
-        REQUESTS: load.requests / load.seconds,
-        CPU: cpu / load.requests * 1e6,
+        rate: load.count / load.seconds,
+        cost: cpu / load.count * 1e6,
         P50: load.p50_ms,
         P99: load.p99_ms,
         MEGABYTES: load.bytes / load.seconds / 1e6,
@@ -58,13 +60,13 @@ def measure_requests(
     return figures, load.errors
 
 
-def _wrk_seconds() -> float:
+def _load_seconds() -> float:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return ended.ru_utime + ended.ru_stime
 
 
 def _wait_until_quiet(pids: list[int]) -> None:
-    """Some contestants do not notice that wrk has left and go on reading from the upstream."""
+    """Some contestants do not notice that the load has left and go on reading."""
     end = time.monotonic() + QUIET_AT_MOST
     while time.monotonic() < end:
         before = cpu_seconds(pids)
@@ -73,16 +75,17 @@ def _wait_until_quiet(pids: list[int]) -> None:
             return
 
 
-async def measure_streams(server: Server, count: int) -> Figures:
-    """The growth in resident memory from an idle process to one that holds `count` streams."""
+async def measure_held(scenario: Scenario, server: Server) -> Figures:
+    """The growth in resident memory from an idle process to one that holds the connections."""
     pids = process_tree(server.pid)
-    # What the first streams load and allocate once is no part of what a stream costs.
-    async with open_streams(server.port, WARM_UP_STREAMS):
+    # What the first of them load and allocate once is no part of what each costs.
+    async with hold(scenario, server.port, WARM_UP_CONNECTIONS):
         await asyncio.sleep(SETTLE_SECONDS)
     await asyncio.sleep(SETTLE_SECONDS)
     before, began = resident_kib(pids), time.monotonic()
-    async with open_streams(server.port, count):
+    async with hold(scenario, server.port, scenario.connections):
         opening = time.monotonic() - began
         await asyncio.sleep(SETTLE_SECONDS)
         held = resident_kib(pids)
-    return {STREAM: (held - before) / count, RESIDENT: held / 1024, OPENING: opening}
+    each, _ = headline(scenario)
+    return {each: (held - before) / scenario.connections, RESIDENT: held / 1024, OPENING: opening}

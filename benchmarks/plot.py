@@ -1,13 +1,22 @@
 """The picture for the README: bars from zero on linear scales, every one with its figure.
 
-Small GETs get the large panels; uploads, downloads and idle streams the small ones below.
+Small GETs get the large panels; uploads, downloads and idle streams the small ones below, and
+WebSockets those at the bottom.
 """
 
 from dataclasses import dataclass
 
 from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.results import Results
-from benchmarks.scenarios import CPU, MEGABYTES, REQUESTS, STREAM
+from benchmarks.scenarios import (
+    CPU,
+    CPU_PER_MESSAGE,
+    MEGABYTES,
+    MESSAGES,
+    REQUESTS,
+    SOCKET,
+    STREAM,
+)
 from benchmarks.svg import bar, document, rule, text
 
 WIDTH = 960.0
@@ -42,6 +51,12 @@ SMALL = (
     Panel("10 MB download, MB/s", MORE, "download", MEGABYTES),
     Panel("Idle event stream, KiB", LESS, "sse", STREAM, 1),
 )
+WEBSOCKET = (
+    Panel("Messages per second", "", "ws-echo", MESSAGES),
+    Panel("CPU per message, µs", "", "ws-echo", CPU_PER_MESSAGE, 1),
+    Panel("1 MB messages, MB/s", "", "ws-bulk", MEGABYTES),
+    Panel("Idle WebSocket, KiB", "", "ws-idle", SOCKET, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class Size:
 
 LARGE_SIZE = Size(names=176, pitch=27, figures=62, font="label")
 SMALL_SIZE = Size(names=140, pitch=20, figures=48, font="small")
+WEBSOCKET_SIZE = Size(names=140, pitch=20, figures=50, font="small")
 
 
 @dataclass(frozen=True)
@@ -66,9 +82,11 @@ class Rows:
     references: list[Contestant]
 
     @classmethod
-    def of(cls, results: Results) -> "Rows":
-        present = [one for one in CONTESTANTS if one.key in results.scenarios.get("get-32", {})]
-        present.sort(key=lambda one: -(results.value("get-32", one.key, REQUESTS) or 0))
+    def of(cls, results: Results, panel: Panel) -> "Rows":
+        """Those that took part in the panel's scenario, in the order of its figures."""
+        outcomes = results.scenarios.get(panel.scenario, {})
+        present = [one for one in CONTESTANTS if one.key in outcomes]
+        present.sort(key=lambda one: -(results.value(panel.scenario, one.key, panel.metric) or 0))
         return cls(
             [one for one in present if one.key not in REFERENCES],
             [one for one in present if one.key in REFERENCES],
@@ -87,16 +105,11 @@ class Rows:
 
 
 def draw(results: Results) -> str:
-    rows = Rows.of(results)
+    rows = Rows.of(results, LARGE[0])
     body = [text(MARGIN, 48, "Small GETs through a proxy, 32 connections", "title text")]
     body.append(text(MARGIN, 71, _what_was_run(results), "small muted"))
     y = 108.0
-    width = (WIDTH - 2 * MARGIN - LARGE_SIZE.names - GAP) / 2
-    body += _names(rows, MARGIN, y, LARGE_SIZE)
-    for index, panel in enumerate(LARGE):
-        x = MARGIN + LARGE_SIZE.names + index * (width + GAP)
-        body += _heading(panel, x, y, width)
-        body += _bars(results, panel, rows, (x, y, width), LARGE_SIZE)
+    body += _shared_rows(results, LARGE, rows, y, LARGE_SIZE)
     y += rows.height(LARGE_SIZE.pitch) + 20
     body.append(rule(MARGIN, WIDTH - MARGIN, y))
     y += 32
@@ -109,11 +122,37 @@ def draw(results: Results) -> str:
         body += _bars(results, panel, rows, inner, SMALL_SIZE)
     y += rows.height(SMALL_SIZE.pitch) + 20
     body.append(rule(MARGIN, WIDTH - MARGIN, y))
+    rows = Rows.of(results, WEBSOCKET[0])
+    if rows.peers:
+        y += 36
+        title = (
+            "WebSockets: echoes of 64 bytes on 16 connections, of 1 MB on 4, and 1,000 idle ones"
+        )
+        body.append(text(MARGIN, y, title, "heading text"))
+        hint = "More is better for messages and MB/s, less for CPU and memory."
+        body.append(text(MARGIN, y + 20, hint, "small muted"))
+        y += 54
+        body += _shared_rows(results, WEBSOCKET, rows, y, WEBSOCKET_SIZE)
+        y += rows.height(WEBSOCKET_SIZE.pitch) + 20
+        body.append(rule(MARGIN, WIDTH - MARGIN, y))
     y += 6
     for line in _footer(results):
         y += 19
         body.append(text(MARGIN, y, line, "small muted"))
     return document(WIDTH, y + 24, "asgi-relay beside its peers", _in_words(results), body)
+
+
+def _shared_rows(
+    results: Results, panels: tuple[Panel, ...], rows: Rows, y: float, size: Size
+) -> list[str]:
+    """Panels side by side, whose rows have their names once, on the left."""
+    width = (WIDTH - 2 * MARGIN - size.names - (len(panels) - 1) * GAP) / len(panels)
+    lines = _names(rows, MARGIN, y, size)
+    for index, panel in enumerate(panels):
+        x = MARGIN + size.names + index * (width + GAP)
+        lines += _heading(panel, x, y, width)
+        lines += _bars(results, panel, rows, (x, y, width), size)
+    return lines
 
 
 def _heading(panel: Panel, x: float, y: float, width: float) -> list[str]:
@@ -172,7 +211,7 @@ def _what_was_run(results: Results) -> str:
 
 def _footer(results: Results) -> list[str]:
     machine, versions = results.machine, results.versions
-    names = ("asgi-relay", "lilya", "fastapi-reverse-proxy", "aiohttp", "pyreqwest", "nginx")
+    names = tuple(one.package or one.key for one in CONTESTANTS)
     used = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
     lines = [
         f"{machine['cores']} cores ({machine['cpu']}) for load, proxy and upstream together, "
@@ -194,11 +233,12 @@ def _footer(results: Results) -> list[str]:
 def _in_words(results: Results) -> str:
     """For those who cannot see it."""
     parts = []
-    for panel in (*LARGE, *SMALL):
+    for panel in (*LARGE, *SMALL, *WEBSOCKET):
         figures = []
-        for one, _ in Rows.of(results).placed(1):
+        for one, _ in Rows.of(results, panel).placed(1):
             value = results.value(panel.scenario, one.key, panel.metric)
             figure = "failed" if value is None else f"{value:,.{panel.digits}f}"
             figures.append(f"{LABELS.get(one.key, one.key)} {figure}")
-        parts.append(f"{panel.title}: {', '.join(figures)}.")
+        if figures:
+            parts.append(f"{panel.title}: {', '.join(figures)}.")
     return " ".join(parts)

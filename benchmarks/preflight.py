@@ -6,8 +6,9 @@ A proxy that answers 502 at once would otherwise win.
 import asyncio
 import http.client
 
-from benchmarks.load import LoadError, open_streams
+from benchmarks.load import LoadError, hold, play_echoes
 from benchmarks.payloads import (
+    BULK_PATH,
     DOWNLOAD_PATH,
     RECEIVED_HEADER,
     SMALL_BODY,
@@ -18,10 +19,14 @@ from benchmarks.payloads import (
     download_body,
 )
 from benchmarks.processes import HOST
+from benchmarks.scenarios import Scenario
+
+BULK_SECONDS = 0.5
 
 
-def check(port: int, path: str) -> str | None:
+def check(port: int, scenario: Scenario) -> str | None:
     """What is wrong, or None."""
+    path = scenario.path
     try:
         if path == SMALL_PATH:
             _exchange(port, "GET", path, SMALL_BODY)
@@ -31,8 +36,12 @@ def check(port: int, path: str) -> str | None:
             received = _exchange(port, "POST", path, UPLOAD_ANSWER, b"0" * UPLOAD_SIZE)
             if int(received or 0) < UPLOAD_SIZE:
                 return f"of {UPLOAD_SIZE} bytes sent, the upstream got {received}"
+        elif path == BULK_PATH:
+            load = play_echoes(scenario, port, BULK_SECONDS)
+            if load.errors or not load.count:
+                return f"{load.count} echoes of 1 MB came; errors: {load.errors}"
         else:
-            asyncio.run(_stream(port))
+            asyncio.run(_hold_one(scenario, port))
     except (OSError, http.client.HTTPException, LoadError) as error:
         return str(error) or repr(error)
     return None
@@ -55,6 +64,6 @@ def _exchange(
     return response.getheader(RECEIVED_HEADER)
 
 
-async def _stream(port: int) -> None:
-    async with open_streams(port, 1):
+async def _hold_one(scenario: Scenario, port: int) -> None:
+    async with hold(scenario, port, 1):
         pass

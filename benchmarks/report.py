@@ -32,7 +32,7 @@ def _scenario(results: Results, scenario: Scenario) -> str:
     shown = columns(scenario)
     metric, _ = headline(scenario)
     rows = [[scenario.title, *(column.title for column in shown)]]
-    repeated = results.settings["rounds"] > 1 and not scenario.is_events
+    repeated = results.settings["rounds"] > 1 and not scenario.is_held
     if repeated:
         rows[0].append("spread")
     remarks = []

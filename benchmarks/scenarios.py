@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from benchmarks.payloads import DOWNLOAD_PATH, EVENTS_PATH, SMALL_PATH, UPLOAD_PATH
+from benchmarks.payloads import (
+    BULK_PATH,
+    DOWNLOAD_PATH,
+    ECHO_PATH,
+    EVENTS_PATH,
+    HELD_PATH,
+    SMALL_PATH,
+    UPLOAD_PATH,
+)
 
 REQUESTS = "requests_per_s"
 CPU = "cpu_us_per_request"
@@ -11,6 +19,9 @@ P99 = "p99_ms"
 MEGABYTES = "mb_per_s"
 CPU_PER_100MB = "cpu_ms_per_100mb"
 STREAM = "kib_per_stream"
+MESSAGES = "messages_per_s"
+CPU_PER_MESSAGE = "cpu_us_per_message"
+SOCKET = "kib_per_websocket"
 OPENING = "opening_s"
 RESIDENT = "resident_mib"
 OTHERS = "others_cpu_percent"
@@ -33,12 +44,18 @@ class Scenario:
         return self.path == UPLOAD_PATH
 
     @property
-    def is_download(self) -> bool:
-        return self.path == DOWNLOAD_PATH
+    def is_bulk(self) -> bool:
+        """Bytes count, not requests or messages."""
+        return self.path in (DOWNLOAD_PATH, BULK_PATH)
 
     @property
-    def is_events(self) -> bool:
-        return self.path == EVENTS_PATH
+    def is_held(self) -> bool:
+        """Connections that are opened and left idle; all others are loaded."""
+        return self.path in (EVENTS_PATH, HELD_PATH)
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.path in (ECHO_PATH, BULK_PATH, HELD_PATH)
 
 
 SCENARIOS = (
@@ -47,6 +64,9 @@ SCENARIOS = (
     Scenario("post-32", "16 kB POST, 32 connections", UPLOAD_PATH, 32),
     Scenario("download", "10 MB download, 4 connections", DOWNLOAD_PATH, 4),
     Scenario("sse", "1,000 idle event streams", EVENTS_PATH, 1_000),
+    Scenario("ws-echo", "WebSocket, 64 bytes, 16 connections", ECHO_PATH, 16),
+    Scenario("ws-bulk", "WebSocket, 1 MB, 4 connections", BULK_PATH, 4),
+    Scenario("ws-idle", "1,000 idle WebSockets", HELD_PATH, 1_000),
 )
 BY_KEY = {scenario.key: scenario for scenario in SCENARIOS}
 
@@ -87,14 +107,42 @@ _HELD_OPEN = (
 )
 
 
+_ECHOED = (
+    Column("messages/s", MESSAGES),
+    Column(f"{TIMES} f.-r.-proxy", MESSAGES, 2, divide_by="fastapi-reverse-proxy"),
+    Column("CPU µs/message", CPU_PER_MESSAGE, 1),
+    Column(f"{TIMES} f.-r.-proxy", CPU_PER_MESSAGE, 2, divide_by="fastapi-reverse-proxy"),
+    Column(f"{TIMES} floor", CPU_PER_MESSAGE, 2, divide_by="floor"),
+    Column("p50 ms", P50, 2),
+    Column("p99 ms", P99, 2),
+)
+_ECHOED_IN_BULK = (
+    Column("MB/s", MEGABYTES),
+    Column(f"{TIMES} f.-r.-proxy", MEGABYTES, 2, divide_by="fastapi-reverse-proxy"),
+    Column("CPU ms/100 MB", CPU_PER_100MB, 1),
+    Column(f"{TIMES} floor", CPU_PER_100MB, 2, divide_by="floor"),
+)
+_SOCKETS_HELD_OPEN = (
+    Column("KiB/WebSocket", SOCKET, 1),
+    Column("over the floor", SOCKET, 1, subtract="floor"),
+    *_HELD_OPEN[2:],
+)
+
+
 def columns(scenario: Scenario) -> tuple[Column, ...]:
-    if scenario.is_events:
+    if scenario.is_websocket:
+        if scenario.is_held:
+            return _SOCKETS_HELD_OPEN
+        return _ECHOED_IN_BULK if scenario.is_bulk else _ECHOED
+    if scenario.is_held:
         return _HELD_OPEN
-    return _DOWNLOADED if scenario.is_download else _COUNTED
+    return _DOWNLOADED if scenario.is_bulk else _COUNTED
 
 
 def headline(scenario: Scenario) -> tuple[str, str]:
     """The figure that the progress line shows, and its unit."""
-    if scenario.is_events:
-        return STREAM, "KiB/stream"
-    return (MEGABYTES, "MB/s") if scenario.is_download else (REQUESTS, "requests/s")
+    if scenario.is_bulk:
+        return MEGABYTES, "MB/s"
+    if scenario.is_websocket:
+        return (SOCKET, "KiB/WebSocket") if scenario.is_held else (MESSAGES, "messages/s")
+    return (STREAM, "KiB/stream") if scenario.is_held else (REQUESTS, "requests/s")

@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 
 from benchmarks.results import Results
-from benchmarks.scenarios import CPU, CPU_PER_100MB, MEGABYTES, REQUESTS, STREAM, TIMES, Column
+from benchmarks.scenarios import (
+    CPU,
+    CPU_PER_100MB,
+    CPU_PER_MESSAGE,
+    MEGABYTES,
+    MESSAGES,
+    REQUESTS,
+    SOCKET,
+    STREAM,
+    TIMES,
+    Column,
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,35 @@ TARGETS = (
         "idle event stream: memory over the floor's",
         "sse",
         Column("", STREAM, subtract="floor"),
+        24,
+        at_least=False,
+        unit=" KiB",
+    ),
+    Target(
+        "WebSocket echo: messages/s, to fastapi-reverse-proxy's",
+        "ws-echo",
+        Column("", MESSAGES, divide_by="fastapi-reverse-proxy"),
+        1.5,
+        at_least=True,
+    ),
+    Target(
+        "WebSocket echo: CPU/message, to fastapi-reverse-proxy's",
+        "ws-echo",
+        Column("", CPU_PER_MESSAGE, divide_by="fastapi-reverse-proxy"),
+        0.75,
+        at_least=False,
+    ),
+    Target(
+        "WebSocket, 1 MB: MB/s, to fastapi-reverse-proxy's",
+        "ws-bulk",
+        Column("", MEGABYTES, divide_by="fastapi-reverse-proxy"),
+        2,
+        at_least=True,
+    ),
+    Target(
+        "idle WebSocket: memory over the floor's",
+        "ws-idle",
+        Column("", SOCKET, subtract="floor"),
         24,
         at_least=False,
         unit=" KiB",

@@ -1,4 +1,4 @@
-"""The upstreams: nginx with one worker for everything but event streams; see apps/event_source.py.
+"""The upstreams: nginx with one worker, and for streams and WebSockets two programs of apps/.
 
 Also the nginx contestant's configuration, since both are nginx and share their frame.
 """
@@ -67,13 +67,15 @@ UPSTREAM = """
 # Unbuffered, because every other contestant streams, and event streams need it; then it is
 # proxy_buffer_size that each read is limited to, and 4 kB would halve the downloads.
 PROXY = """
+    map $http_upgrade $connection_header {{ default upgrade; "" ""; }}
     upstream target {{ server {target}; keepalive 100; keepalive_requests 1000000000; }}
     server {{
         listen {host}:{port} backlog=2048;
         location / {{
             proxy_pass http://target;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_header;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_buffering off;
             proxy_buffer_size 16k;
@@ -108,10 +110,16 @@ def start_upstream(nginx: str, directory: Path) -> Server:
 
 
 def start_event_source() -> Server:
+    return _program("event source", "benchmarks.apps.event_source")
+
+
+def start_echo_server() -> Server:
+    return _program("echo server", "benchmarks.apps.echo_server")
+
+
+def _program(name: str, module: str) -> Server:
     port = free_port()
-    return Server(
-        "event source", [sys.executable, "-m", "benchmarks.apps.event_source", str(port)], port
-    )
+    return Server(name, [sys.executable, "-m", module, str(port)], port)
 
 
 def start_nginx_proxy(nginx: str, directory: Path, target: str) -> Server:

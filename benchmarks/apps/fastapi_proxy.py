@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi_reverse_proxy import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
     Proxy,
     proxy_pass,
+    proxy_pass_websocket,
 )
 
 from benchmarks.apps import settings
@@ -36,3 +37,8 @@ app = FastAPI(lifespan=lifespan)
 async def index(request: Request) -> Response:
     response: Response = await proxy_pass(request, settings.UPSTREAM, timeout=settings.IDLE_TIMEOUT)
     return response
+
+
+@app.websocket("/{path:path}")
+async def websocket(websocket: WebSocket) -> None:
+    await proxy_pass_websocket(websocket, settings.UPSTREAM)

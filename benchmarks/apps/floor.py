@@ -1,4 +1,4 @@
-"""The floor: an ASGI app that answers at once and has no upstream.
+"""The floor: an ASGI app that answers, or echoes, at once and has no upstream.
 
 What it costs is the server's, so the difference to it is what a proxy adds.
 """
@@ -10,6 +10,7 @@ from benchmarks.payloads import (
     FIRST_EVENT,
     RECEIVED_HEADER,
     SMALL_BODY,
+    SUBPROTOCOL,
     UPLOAD_ANSWER,
     UPLOAD_PATH,
     download_body,
@@ -34,7 +35,9 @@ EVENTS_START = _start(b"text/event-stream")
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
-    if path == UPLOAD_PATH:
+    if scope["type"] == "websocket":
+        await _echo(receive, send)
+    elif path == UPLOAD_PATH:
         await _upload(receive, send)
     elif path == DOWNLOAD_PATH:
         await _download(send)
@@ -75,3 +78,10 @@ async def _events(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": FIRST_EVENT, "more_body": True})
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _echo(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})

@@ -1,4 +1,4 @@
-"""Play the demonstration: servers up, five acts, servers down (with SERVE=1 on Ctrl-C only)."""
+"""Play the demonstration: servers up, six acts, servers down (with SERVE=1 on Ctrl-C only)."""
 
 import http.client
 import os
@@ -6,8 +6,10 @@ import signal
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from . import READ_TIMEOUT, acts
+from .chat import chat
 from .client import UnexpectedError
 from .screen import Screen
 from .services import Service
@@ -16,10 +18,11 @@ OUTAGE = 10.0
 
 
 def play(screen: Screen, front: Service, upstream: Service) -> None:
-    """The five acts, in order."""
+    """The six acts, in order."""
     acts.home(screen, front)
     acts.login(screen, front, upstream)
     acts.stream(screen, front)
+    chat(screen, front)
     acts.transfers(screen, front)
     acts.failures(screen, front, upstream)
 
@@ -47,6 +50,10 @@ def invite(screen: Screen, front: Service, upstream: Service) -> None:
         ("a session cookie without a Domain", f"curl -i -c jar.txt -d user=ada {auth}/login"),
         ("whose session it is", f"curl -b jar.txt {auth}/me"),
         ("a word every 150 ms", f"curl -N {auth}/chat"),
+        (
+            "a chat: one in each of two terminals, /leave ends it",
+            f"{_python()} -m websockets 'ws{auth.removeprefix('http')}/room?user=ada'",
+        ),
         ("the upstream's count and SHA-256", f"head -c 200M /dev/zero | curl -T - {auth}/upload"),
         ("200 MB", f"curl -o /dev/null '{auth}/download?mb=200'"),
         (f"504 after {READ_TIMEOUT:g} s", f"curl -i {auth}/hang"),
@@ -58,6 +65,12 @@ def invite(screen: Screen, front: Service, upstream: Service) -> None:
         screen.line()
         screen.line("   " + screen.paint(f"# {about}", "2"))
         screen.line(f"   {command}")
+
+
+def _python() -> str:
+    """This interpreter, as one would type it: it has the package websockets."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def stay(screen: Screen, front: Service, upstream: Service) -> None:

@@ -1,7 +1,7 @@
 """The upstream: an auth service as one would write it, which knows nothing of any proxy.
 
-It logs users in with cookies, streams words like a language model, takes and gives large bodies,
-and has one endpoint that never answers.
+It logs users in with cookies, streams words like a language model, has a chat room, takes and gives
+large bodies, and has one endpoint that never answers.
 """
 
 import asyncio
@@ -12,9 +12,10 @@ from urllib.parse import parse_qs
 from lilya.apps import Lilya
 from lilya.requests import Request
 from lilya.responses import EventStreamResponse, JSONResponse, Response, StreamingResponse
-from lilya.routing import Path
+from lilya.routing import Path, WebSocketPath
 
 from .payload import MEGABYTE, REPLY, blocks
+from .room import guests, room
 
 TOKEN_INTERVAL = 0.15
 
@@ -93,5 +94,7 @@ app = Lilya(
         Path("/upload", upload, methods=["PUT", "POST"]),
         Path("/download", download),
         Path("/hang", hang),
+        WebSocketPath("/room", room),
+        Path("/guests", guests),
     ]
 )

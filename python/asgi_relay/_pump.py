@@ -52,8 +52,10 @@ class Companion:
         self._over = False
         self._error: BaseException | None = None
 
-    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._jobs.append(self._port.spawn(self._guarded(work)))
+    def _start(self, work: Callable[[], Awaitable[None]]) -> Job:
+        job = self._port.spawn(self._guarded(work))
+        self._jobs.append(job)
+        return job
 
     def _handle_notes(self) -> None:
         for note in self._ends.notes():

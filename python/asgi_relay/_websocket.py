@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _engine
-from ._loop import parked
+from ._loop import Job, Port, parked
 from ._pump import ABORTED, COMPLETE, FAILED, NOTES, Companion, Message, Scope, Send, octets_of
 
 # What a refusal needs of the server; without it there is only a close before the acceptance.
@@ -24,34 +24,48 @@ _GOING_AWAY = 1001
 class WebSocketPump(Companion):
     """Carries one WebSocket from its handshake to its end."""
 
-    def __init__(self, web_socket: _engine.WebSocket, *ends: Any) -> None:
+    def __init__(
+        self,
+        web_socket: _engine.WebSocket,
+        scope: Scope,
+        send: Send,
+        rewrite: Callable[[str], str | None] | None,
+        *ends: Any,
+    ) -> None:
         super().__init__(web_socket, *ends)
         self._web_socket = web_socket
-        self._accepted = False
-        self._left = False
-        self._granian = False
-
-    async def run(
-        self, scope: Scope, send: Send, rewrite: Callable[[str], str | None] | None
-    ) -> None:
-        """Serve the scope; `websocket.connect` has been received."""
-        complete = False
+        self._scope = scope
+        self._send_on = send
+        self._rewrite = rewrite
         self._granian = is_granian(scope)
-        # The client may leave while the upstream thinks.
-        self._start(self._read)
+        self._accepted = False
+        self._deaf = False
+        self._left = False
+        self._complete = False
+        self._end: Any = None
+        self._reader: Job | None = None
+
+    async def run(self) -> None:
+        """Serve the scope; `websocket.connect` has been received."""
+        self._end = self._port.create_waiter()
+        # Both beside this: the client may leave while the upstream thinks, and one that has left
+        # must not be waited for by a `send` that it does not take.
+        self._reader = self._start(self._read)
+        self._start(self._write)
         self._port.flush_soon()
         try:
-            complete = await self._write(scope, send, rewrite)
-        except Exception as error:
-            # How servers tell that the client has left: uvicorn with errors of two kinds.
-            if not self._left and not isinstance(error, OSError):
-                raise
+            await self._end
         finally:
             # Where the client was told of the end, there is nothing left to close.
             self._web_socket.abort()
-            await self.end(complete)
-        if self._error is not None:
+            await self.end(self._complete)
+        # uvicorn's older implementation sends nothing to a client that has left, and says so.
+        if self._error is not None and not self._left:
             raise self._error
+
+    def _abort(self) -> None:
+        super()._abort()
+        self._port.wake(self._end)
 
     def _may_go_on(self, call: _engine.Call, complete: bool) -> bool:
         # It is told of the end by its `receive`, and may have things to close.
@@ -64,6 +78,7 @@ class WebSocketPump(Companion):
             if message["type"] == "websocket.disconnect":
                 self._left = True
                 self._wake(web_socket.close(self._code(message), message.get("reason") or ""))
+                self._port.wake(self._end)
                 return
             text = message.get("text")
             if text is not None:
@@ -80,15 +95,17 @@ class WebSocketPump(Companion):
             return _VANISHED
         return code
 
-    async def _write(
-        self, scope: Scope, send: Send, rewrite: Callable[[str], str | None] | None
-    ) -> bool:
+    async def _write(self) -> None:
+        self._complete = await self._write_all()
+        self._port.wake(self._end)
+
+    async def _write_all(self) -> bool:
         """Send what comes from the upstream; whether it came to its end."""
         web_socket, port = self._web_socket, self._port
         refusal = None
         while True:
             await parked(web_socket, web_socket.park, port)
-            taken = web_socket.take(rewrite)
+            taken = web_socket.take(self._rewrite)
             if taken is None:
                 continue
             status, headers, subprotocol, messages, flags = taken
@@ -98,34 +115,56 @@ class WebSocketPump(Companion):
                 return False
             if status == 101:
                 self._accepted = True
-                await send(
+                await self._send(
                     {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
                 )
             elif status:
-                refusal = Refusal(scope, send, status, headers)
+                refusal = Refusal(self._scope, self._send, status, headers)
             if refusal is not None:
-                if not await refusal.body(b"".join(messages), flags):
-                    return flags & COMPLETE != 0
-                continue
+                if refusal.add(b"".join(messages), flags):
+                    continue
+                await self._stop_reading()
+                return await refusal.send(web_socket, port)
             for message in messages:
                 if type(message) is str:
-                    await send({"type": "websocket.send", "text": message})
+                    await self._send({"type": "websocket.send", "text": message})
                 elif type(message) is bytes:
-                    await send({"type": "websocket.send", "bytes": message})
+                    await self._send({"type": "websocket.send", "bytes": message})
                 else:
-                    code, reason = message
-                    await send({"type": "websocket.close", "code": code, "reason": reason})
+                    await self._close(*message)
             if flags & FAILED:
-                await send({"type": "websocket.close", "code": _GOING_AWAY, "reason": ""})
+                await self._close(_GOING_AWAY, "")
             if flags & (COMPLETE | FAILED):
                 return True
+            # Not to be kept through the wait for the next one.
+            del taken, messages
+
+    async def _send(self, message: Message) -> None:
+        if self._deaf:
+            return
+        try:
+            await self._send_on(message)
+        except OSError:
+            # uvicorn's way to say that the client has left. What it said before is still to be
+            # received, so only what comes for it is lost.
+            self._deaf = True
+
+    async def _close(self, code: int, reason: str) -> None:
+        await self._stop_reading()
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _stop_reading(self) -> None:
+        """Before the end: granian sends none while a `receive` waits."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await self._reader.wait()
 
 
 class Refusal:
     """An answer to a handshake that is no acceptance.
 
-    It goes out when all of its body is there, or more of it than is likely: uvicorn's older
-    implementation forgets what comes behind the head in another turn of the loop.
+    It goes out when all of its body is there, as one message, which is all that granian takes;
+    uvicorn's older implementation forgets what comes behind the head in another turn of the loop.
     """
 
     def __init__(self, scope: Scope, send: Send, status: int, headers: Any) -> None:
@@ -136,25 +175,32 @@ class Refusal:
         self._start: Any = {"type": f"{_DENIAL}.start", "status": status, "headers": headers}
         self._pieces: list[bytes] = []
         self._size = 0
+        self._flags = 0
 
-    async def body(self, octets: bytes, flags: int) -> bool:
-        """Take what has come of the body; whether there is more to come."""
-        if not self._whole:
-            await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
-            return False
+    def add(self, octets: bytes, flags: int) -> bool:
+        """Take what has come of the body; whether to wait for more before `send`."""
         self._pieces.append(octets)
         self._size += len(octets)
-        more = not flags & (COMPLETE | FAILED)
-        if more and self._size < _GATHERED:
-            return True
-        if self._start is not None:
-            start, self._start = self._start, None
-            await self._send(start)
-        body = b"".join(self._pieces)
-        self._pieces, self._size = [], _GATHERED
-        if not flags & FAILED:
+        self._flags = flags
+        return self._whole and not flags & (COMPLETE | FAILED) and self._size < _GATHERED
+
+    async def send(self, web_socket: _engine.WebSocket | None, port: Port | None) -> bool:
+        """Send it, with what still comes of an unusually long body; whether it came whole."""
+        if not self._whole:
+            await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
+            return self._flags & COMPLETE != 0
+        await self._send(self._start)
+        body, flags = b"".join(self._pieces), self._flags
+        while True:
+            if flags & (FAILED | ABORTED):
+                return False
+            more = not flags & COMPLETE
             await self._send({"type": f"{_DENIAL}.body", "body": body, "more_body": more})
-        return more
+            if not more or web_socket is None or port is None:
+                return True
+            await parked(web_socket, web_socket.park, port)
+            _, _, _, messages, flags = web_socket.take(None) or (0, None, None, [], 0)
+            body = b"".join(messages)
 
 
 def is_granian(scope: Scope) -> bool:
@@ -183,4 +229,6 @@ async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode("ascii")),
     ]
-    await Refusal(scope, send, status, headers).body(body, COMPLETE)
+    refusal = Refusal(scope, send, status, headers)
+    refusal.add(body, COMPLETE)
+    await refusal.send(None, None)

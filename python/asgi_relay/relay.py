@@ -282,8 +282,8 @@ class Relay:
         except _engine.BadRequest as error:
             await refuse(scope, send, 400, f"Bad request: {error}")
             return
-        pump = WebSocketPump(web_socket, port, receive, self._logger, self._caller)
-        await pump.run(scope, send, self._rewrite)
+        ends = (port, receive, self._logger, self._caller)
+        await WebSocketPump(web_socket, scope, send, self._rewrite, *ends).run()
 
     def _attach(self) -> Port:
         """Use the running loop's port from now on."""

@@ -22,6 +22,8 @@ pub const NO_CODE: u16 = 1005;
 pub const INVALID_TEXT: u16 = 1007;
 /// A message is larger than its receiver takes.
 pub const TOO_BIG: u16 = 1009;
+/// What a proxy may say (IANA's registry); tungstenite does not know it.
+pub const BAD_GATEWAY: u16 = 1014;
 /// Something failed at the side that says so.
 pub const FAILED: u16 = 1011;
 
@@ -76,7 +78,7 @@ impl Close {
     pub fn from_peer(code: Option<u16>, reason: &str) -> Self {
         let code = match code {
             None | Some(NO_CODE) => NORMAL,
-            Some(code) if CloseCode::from(code).is_allowed() => code,
+            Some(code) if code == BAD_GATEWAY || CloseCode::from(code).is_allowed() => code,
             Some(_) => return Self::new(GOING_AWAY, ""),
         };
         let end = (0..=MAX_REASON.min(reason.len())).rfind(|&end| reason.is_char_boundary(end));

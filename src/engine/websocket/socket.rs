@@ -60,6 +60,8 @@ pub struct SocketPeer {
     frames: WebSocketStream<Readahead<Box<dyn Io>>>,
     /// What is left of a message that goes in fragments.
     rest: Bytes,
+    /// The upstream has closed, and tungstenite answers that by itself.
+    closed: bool,
     /// Writing has failed; reading tells why.
     deaf: bool,
     /// The connection has ended in good order.
@@ -92,6 +94,7 @@ impl SocketPeer {
         Ok(Self {
             frames: frames.await,
             rest: Bytes::new(),
+            closed: false,
             deaf: false,
             ended: false,
             socket: switching.socket,
@@ -130,10 +133,11 @@ impl Peer for SocketPeer {
             WsMessage::Text(text) => Message::Text(text),
             WsMessage::Binary(octets) => Message::Binary(octets),
             WsMessage::Close(None) => Message::Close(Close::from_peer(None, "")),
-            // What tungstenite makes of a code that no frame may carry.
+            // What tungstenite makes of a code that no frame may carry; its answer is on its way.
             WsMessage::Close(Some(frame))
                 if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" =>
             {
+                self.closed = true;
                 return Poll::Ready(Err(broken()));
             }
             WsMessage::Close(Some(frame)) => {
@@ -165,6 +169,7 @@ impl Peer for SocketPeer {
             return;
         }
         let (octets, code) = match message {
+            Message::Close(_) if self.closed => return,
             Message::Close(close) => return self.start(WsMessage::Close(Some(close.into()))),
             Message::Text(text) if text.len() <= FRAGMENT => {
                 return self.start(WsMessage::Text(text));
