@@ -138,7 +138,7 @@ async def test_the_app_closes(said: Any, heard: tuple[int, str]) -> None:
 
 @pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
 async def test_an_app_that_ends_without_a_close_is_a_1011(
-    kind: str, fails: bool, caplog: pytest.LogCaptureFixture
+    fails: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def talk(receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": "last"})

@@ -21,6 +21,14 @@ _VANISHED = 1006
 _GOING_AWAY = 1001
 
 
+# Turns of the loop in which a client that has left should be heard of by `receive`, too.
+_LAST_TURNS = 3
+
+
+async def _nothing() -> None:
+    pass
+
+
 class WebSocketPump(Companion):
     """Carries one WebSocket from its handshake to its end."""
 
@@ -41,6 +49,8 @@ class WebSocketPump(Companion):
         self._accepted = False
         self._deaf = False
         self._left = False
+        self._receiving = False
+        self._received = 0
         self._complete = False
         self._end: Any = None
         self._reader: Job | None = None
@@ -74,7 +84,12 @@ class WebSocketPump(Companion):
     async def _read(self) -> None:
         web_socket, port, receive = self._web_socket, self._port, self._receive
         while True:
+            self._receiving = True
+            if self._deaf:
+                self._await_last_words()
             message = await receive()
+            self._receiving = False
+            self._received += 1
             if message["type"] == "websocket.disconnect":
                 self._left = True
                 self._wake(web_socket.close(self._code(message), message.get("reason") or ""))
@@ -145,9 +160,22 @@ class WebSocketPump(Companion):
         try:
             await self._send_on(message)
         except OSError:
-            # uvicorn's way to say that the client has left. What it said before is still to be
-            # received, so only what comes for it is lost.
+            # How a server says that the client has left (ASGI's specification). What that said
+            # before is still to be received, so only what comes for it is lost.
             self._deaf = True
+            if self._receiving:
+                self._await_last_words()
+
+    def _await_last_words(self) -> None:
+        number = self._received
+
+        async def wait() -> None:
+            for _ in range(_LAST_TURNS):
+                await self._port.spawn(_nothing()).wait()
+            if self._received == number and self._receiving:
+                self._port.wake(self._end)
+
+        self._start(wait)
 
     async def _close(self, code: int, reason: str) -> None:
         await self._stop_reading()
