@@ -14,14 +14,16 @@ use bytes::Bytes;
 use super::error::Error;
 
 /// Octets that wait in a mailbox before the engine stops reading from the upstream. It goes on
-/// when a quarter of them is gone, so that it is not woken for each small message.
-pub const CAPACITY: usize = 256 * 1024;
+/// when a quarter of them is gone, so that it is not woken for each small message. More than one
+/// message would only be read ahead into memory that no cache holds any more when it is taken.
+pub const CAPACITY: usize = MESSAGE;
 
 /// Octets that a chunk counts for beside its own, so that many small ones are not free.
 pub const CHUNK_COST: usize = 64;
 
-/// With this many octets, what is taken is not added to: more come with the next taking.
-pub const MESSAGE: usize = 128 * 1024;
+/// With this many octets, what is taken is not added to: more come with the next taking. As much
+/// as hyper reads at once: each message wakes both threads, which costs as much as 50 KiB do.
+pub const MESSAGE: usize = 408 * 1024;
 
 /// With this many keys waiting, a loop is woken even if the engine is still busy.
 const HELD_WAKES: usize = 16;

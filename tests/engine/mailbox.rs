@@ -7,7 +7,7 @@ use std::task::Context;
 use std::thread;
 
 use asgi_relay::engine::error::{Error, Kind};
-use asgi_relay::engine::mailbox::{Doorbell, End, MESSAGE, Mailbox};
+use asgi_relay::engine::mailbox::{CAPACITY, Doorbell, End, MESSAGE, Mailbox};
 use bytes::Bytes;
 
 use crate::support::{Alarm, counting_doorbell};
@@ -73,23 +73,28 @@ fn taking_empties_and_keeps_the_order() {
 }
 
 #[test]
-fn a_full_mailbox_has_room_again_once_a_quarter_of_it_was_taken() {
-    let alarm = Alarm::new();
-    let waker = alarm.waker();
-    let mut context = Context::from_waker(&waker);
-    let mailbox = Letters::new(Doorbell::new(|| {}));
-    for size in [1, MESSAGE, MESSAGE] {
+fn a_full_mailbox_has_room_again_once_a_quarter_of_it_is_free() {
+    for (left, has_room) in [(CAPACITY / 2, true), (CAPACITY, false)] {
+        let alarm = Alarm::new();
+        let waker = alarm.waker();
+        let mut context = Context::from_waker(&waker);
+        let mailbox = Letters::new(Doorbell::new(|| {}));
+        mailbox.publish(|contents| contents.push(Bytes::from_static(b"x")));
         assert!(mailbox.poll_room(&mut context));
-        mailbox.publish(|contents| contents.push(Bytes::from(vec![0; size])));
+        mailbox.publish(|contents| {
+            contents.push(Bytes::from(vec![0; MESSAGE]));
+            contents.push(Bytes::from(vec![0; left]));
+        });
+        assert!(!mailbox.poll_room(&mut context));
+        assert_eq!(alarm.count(), 0);
+        // A message ends with the chunk that fills it.
+        assert_eq!(mailbox.take().unwrap().size, 1 + MESSAGE);
+        assert_eq!(alarm.count(), usize::from(has_room));
+        assert_eq!(mailbox.poll_room(&mut context), has_room);
+        assert_eq!(mailbox.take().unwrap().size, left);
+        assert_eq!(alarm.count(), 1);
+        assert!(mailbox.take().is_none());
     }
-    assert!(!mailbox.poll_room(&mut context));
-    assert_eq!(alarm.count(), 0);
-    // A message ends with the chunk that fills it.
-    assert_eq!(mailbox.take().unwrap().size, 1 + MESSAGE);
-    assert_eq!(alarm.count(), 1);
-    assert!(mailbox.poll_room(&mut context));
-    assert_eq!(mailbox.take().unwrap().size, MESSAGE);
-    assert!(mailbox.take().is_none());
 }
 
 #[test]

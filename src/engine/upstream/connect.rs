@@ -24,9 +24,9 @@ use crate::engine::config::Timeouts;
 use crate::engine::error::{Error, Kind};
 use crate::engine::target::{Endpoint, Origin};
 
-/// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
-/// ahead of whoever takes the body.
-pub const READ_BUFFER: usize = 128 * 1024;
+/// Octets of a response head, and of a chunk of a body, at most: hyper's own default. It reads no
+/// more than this ahead of whoever takes the body, and as little as 8 KiB where less comes.
+pub const READ_BUFFER: usize = 408 * 1024;
 
 /// Lines of a response head at most.
 pub const MAX_HEADERS: usize = 256;
