@@ -245,6 +245,8 @@ class Relay:
                         pump.watch()
                     # Without an octet, too: some servers hold the head back until now.
                     await send({"type": "http.response.body", "body": body, "more_body": True})
+                    # Not to be kept through the wait for the next message.
+                    del taken, headers, body
                 if flags & FAILED and pump is not None:
                     # The server must cut the response short, and raising is how to make it.
                     raise pump.failure()
