@@ -105,7 +105,8 @@ impl Drop for Ending {
 }
 
 async fn work(relay: &Relay, request: Request, mailbox: &ExchangeMailbox) {
-    match relay.exchange(request, mailbox).await {
+    // Boxed: a stream that stays open does not keep what only its beginning needed.
+    match Box::pin(relay.exchange(request, mailbox)).await {
         Ok(response) => pass_on(relay, response, mailbox).await,
         Err(error) => mailbox.publish(|contents| fail(contents, &error)),
     }
@@ -235,6 +236,6 @@ mod tests {
     /// Every stream that is open holds one of these, and every request moves one.
     #[test]
     fn an_exchange_is_small() {
-        assert!(size(deliver) <= 4096, "{}", size(deliver));
+        assert!(size(deliver) <= 1536, "{}", size(deliver));
     }
 }

@@ -22,8 +22,9 @@ pub const CAPACITY: usize = MESSAGE;
 pub const CHUNK_COST: usize = 64;
 
 /// With this many octets, what is taken is not added to: more come with the next taking. As much
-/// as hyper reads at once: each message wakes both threads, which costs as much as 50 KiB do.
-pub const MESSAGE: usize = 408 * 1024;
+/// as hyper reads at once: each message wakes both threads, which costs as much as 50 KiB do. With
+/// one in hyper's buffer, one here and one being sent, less than 1 MiB waits for a slow client.
+pub const MESSAGE: usize = 256 * 1024;
 
 /// With this many keys waiting, a loop is woken even if the engine is still busy.
 const HELD_WAKES: usize = 16;

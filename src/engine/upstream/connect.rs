@@ -22,11 +22,12 @@ use super::tls::{Identity, TlsError, Trust, client_config};
 use crate::engine::body::RequestBody;
 use crate::engine::config::Timeouts;
 use crate::engine::error::{Error, Kind};
+use crate::engine::mailbox::MESSAGE;
 use crate::engine::target::{Endpoint, Origin};
 
-/// Octets of a response head, and of a chunk of a body, at most: hyper's own default. It reads no
-/// more than this ahead of whoever takes the body, and as little as 8 KiB where less comes.
-pub const READ_BUFFER: usize = 408 * 1024;
+/// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
+/// ahead of whoever takes the body, and as little as 8 KiB where less comes.
+pub const READ_BUFFER: usize = MESSAGE;
 
 /// Lines of a response head at most.
 pub const MAX_HEADERS: usize = 256;

@@ -117,13 +117,14 @@ mod tests {
 
     #[test]
     fn a_close_can_always_be_sent() {
-        let close = |code, reason| {
+        fn close(code: Option<u16>, reason: &str) -> (u16, usize) {
             let close = Close::from_peer(code, reason);
             (close.code(), close.reason().len())
-        };
+        }
         assert_eq!(close(None, ""), (1000, 0));
         assert_eq!(close(Some(1005), ""), (1000, 0));
         assert_eq!(close(Some(4999), "bye"), (4999, 3));
+        assert_eq!(close(Some(1014), ""), (1014, 0));
         for code in [0, 999, 1004, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
             assert_eq!(close(Some(code), "x"), (1001, 0), "{code}");
         }

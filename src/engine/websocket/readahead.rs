@@ -100,7 +100,7 @@ mod tests {
         let sent: Vec<u8> = (0..500_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         writer.write_all(&sent).await?;
         let mut ahead = Readahead::new(reader);
-        let mut got = Vec::new();
+        let mut got: Vec<u8> = Vec::new();
         let mut piece = [0; 8192];
         while got.len() < sent.len() {
             let count = ahead.read(&mut piece).await?;
