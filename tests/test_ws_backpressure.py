@@ -93,9 +93,9 @@ def test_a_reader_that_stops_bounds_the_memory_both_ways(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", WEBSOCKET_SERVERS)
-def test_a_client_that_stops_reading_stops_the_upstream(kind: str) -> None:
-    stream, accept = Stream(MUCH), Accept()
-    with ThreadPoolExecutor() as threads, Upstream(accept) as upstream:
+def test_whoever_stops_reading_stops_the_other(kind: str) -> None:
+    down, up, accept = Stream(MUCH), Stream(MUCH), Accept()
+    with ThreadPoolExecutor() as threads, Upstream(accept, receive_buffer=SMALL) as upstream:
         app = MeteredMessages(relay_to(upstream))
         with (
             serve_websockets(app, kind) as server,
@@ -103,30 +103,24 @@ def test_a_client_that_stops_reading_stops_the_upstream(kind: str) -> None:
         ):
             client.open()
             peer = accept.peer()
-            sending = threads.submit(stream.send, peer)
-            stream.receive(client, 10)
-            wait_still(lambda: stream.sent)
-            assert stream.sent < MUCH
-            assert left(peer, stream) - app.taken <= MIB
-            stream.receive(client)
-            sending.result()
+            # Both at once: either way goes on while the other stands still.
+            sending = threads.submit(down.send, peer)
+            down.receive(client, 10)
+            wait_still(lambda: down.sent)
+            assert down.sent < MUCH
+            assert left(peer, down) - app.taken <= MIB
 
+            also = threads.submit(up.send, client)
+            up.receive(peer, 10)
+            wait_still(lambda: up.sent)
+            assert up.sent < MUCH
+            # The handshake and the frames' heads are some octets more.
+            assert app.given - reached(peer, up) <= MIB
 
-@pytest.mark.parametrize("kind", WEBSOCKET_SERVERS)
-def test_an_upstream_that_stops_reading_stops_the_client(kind: str) -> None:
-    stream, accept = Stream(MUCH), Accept()
-    with ThreadPoolExecutor() as threads, Upstream(accept, receive_buffer=SMALL) as upstream:
-        app = MeteredMessages(relay_to(upstream))
-        with serve_websockets(app, kind) as server, WebSocketClient(server.port) as client:
-            client.open()
-            peer = accept.peer()
-            sending = threads.submit(stream.send, client)
-            stream.receive(peer, 10)
-            wait_still(lambda: stream.sent)
-            assert stream.sent < MUCH
-            # What is read with the handshake and the frames' heads are some octets more.
-            assert app.given - reached(peer, stream) <= MIB
-            stream.receive(peer)
+            up.receive(peer)
+            also.result()
+            assert down.sent < MUCH
+            down.receive(client)
             sending.result()
 
 
@@ -204,7 +198,12 @@ def test_a_close_waits_behind_what_the_upstream_has_not_read() -> None:
         sending = threads.submit(stream.send, ends.client)
         wait_still(lambda: stream.sent)
         assert stream.sent < MUCH
-        closing = threads.submit(lambda: (sending.result(), ends.client.close(4002, "all of it")))
+
+        def close() -> None:
+            sending.result()
+            ends.client.close(4002, "all of it")
+
+        closing = threads.submit(close)
         stream.receive(ends.peer)
         assert ends.peer.expect_close() == (4002, "all of it")
         closing.result()

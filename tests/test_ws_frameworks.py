@@ -22,8 +22,6 @@ from .support.websocket import echo as echo_peer
 from .support.websocket_servers import DEPRECATED, serve_websockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .support.asgi import ASGIApp, Receive, Send
 
 pytestmark = pytest.mark.filterwarnings(DEPRECATED)
@@ -112,28 +110,20 @@ def test_an_upstream_that_is_down(framework: str) -> None:
     assert response.body.startswith(b"Upstream error")
 
 
-def test_http_and_websockets_share_a_mount(framework: str) -> None:
+def test_http_and_websockets_share_a_mount_that_no_hook_starts(framework: str) -> None:
     script = scripts.by_path({b"/page": scripts.ok, b"/socket": Accept(echo_peer)})
     with Upstream(script) as upstream:
-        app = mounted(framework, Relay(upstream.url, shutdown_grace=0.1))
-        with serve_websockets(app) as server, WebSocketClient(server.port) as client:
+        relay = Relay(upstream.url, shutdown_grace=0.1)
+        with (
+            serve_websockets(mount(framework, "/auth", relay)) as server,
+            WebSocketClient(server.port) as client,
+        ):
             client.open("/auth/socket")
             for _ in range(3):
                 assert fetch(server.port, "/auth/page").body == b"ok"
                 client.send_text("hello")
                 assert client.receive_message() == "hello"
-
-
-def test_a_relay_that_no_hook_starts_works(framework: str) -> None:
-    with (
-        Upstream(Accept(echo_peer)) as upstream,
-        serve_websockets(mount(framework, "/auth", Relay(upstream.url))) as server,
-        WebSocketClient(server.port) as client,
-    ):
-        client.open("/auth/x")
-        client.send_text("hello")
-        assert client.receive_message() == "hello"
-        client.finish_close()
+            client.finish_close()
 
 
 # -- under test clients --------------------------------------------------------------------------
@@ -172,8 +162,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=CLIENTS)
-def clients(request: pytest.FixtureRequest, backend: str) -> Iterator[Clients]:
-    yield Clients(request.param, backend)
+def clients(request: pytest.FixtureRequest, backend: str) -> Clients:
+    return Clients(request.param, backend)
 
 
 class TestUnderTestClients:
@@ -221,9 +211,12 @@ class TestUnderTestClients:
 
     def test_the_upstream_refuses(self, clients: Clients) -> None:
         with Upstream(scripts.answer(401, body=b"who are you?")) as upstream:
-            with clients(Relay(upstream.url)) as client, pytest.raises(Exception) as refused:
-                with client.websocket_connect("/auth/x"):
-                    pass
+            with (
+                clients(Relay(upstream.url)) as client,
+                pytest.raises(Exception) as refused,
+                client.websocket_connect("/auth/x"),
+            ):
+                pass
             # Starlette's client has the extension; the others are told of a close.
             assert type(refused.value).__name__ in {
                 "WebSocketDenialResponse",

@@ -1,13 +1,13 @@
 """WebSockets and the life of a relay, of its app's tasks and of its event loops.
 
-What is left behind is looked for after each: descriptors, threads, tasks.
+What is left behind is looked for after each: descriptors, threads, tasks. The end of a relay is in
+test_ws_shutdown.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from asgi_relay import Limits, Relay
 
 from .support import scripts
 from .support.direct import Call
-from .support.exchange import Gate
 from .support.frames import CLOSE
 from .support.session import Session
 from .support.tidy import Tidy, expect_engine_threads
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from .support.websocket import UpstreamPeer
 
 pytestmark = pytest.mark.anyio
-
-SOON = 1.0
 
 
 async def converse(session: Session, count: int = 3) -> None:
@@ -70,125 +67,6 @@ async def test_a_relay_lives_again_after_its_end() -> None:
                 await relay.shutdown()
                 assert await session.closed() == (1001, "")
     await tidy.check()
-
-
-# -- the end of the relay --------------------------------------------------------------------------
-
-
-async def test_shutdown_closes_both_sides_with_1001() -> None:
-    tidy = await Tidy.look_around()
-    accept = Accept()
-    with Upstream(accept) as upstream:
-        # At once, whatever time requests in flight are given.
-        relay = Relay(upstream.url, shutdown_grace=60)
-        async with anyio.create_task_group() as tasks, Session().run(relay) as session:
-            await session.accepted()
-            begin = time.monotonic()
-            tasks.start_soon(relay.shutdown)
-            assert await session.closed() == (1001, "")
-            assert (await aside(accept.peer().answer_close))[0] == 1001
-        assert time.monotonic() - begin < SOON
-        await aside(upstream.connections[0].wait_closed)
-    await tidy.check()
-
-
-async def test_shutdown_closes_many_at_once() -> None:
-    tidy = await Tidy.look_around()
-    sessions = [Session() for _ in range(50)]
-    codes: list[int] = []
-
-    def note_close(peer: UpstreamPeer) -> None:
-        codes.append(peer.answer_close()[0])
-
-    with Upstream(Accept(note_close)) as upstream:
-        relay = Relay(upstream.url)
-        async with anyio.create_task_group() as tasks:
-
-            async def hold(session: Session) -> None:
-                async with session.run(relay):
-                    assert await session.closed() == (1001, "")
-
-            for session in sessions:
-                tasks.start_soon(hold, session)
-            for session in sessions:
-                await session.until(lambda session=session: bool(session.sent))
-            begin = time.monotonic()
-            await relay.shutdown()
-        assert time.monotonic() - begin < 3 * SOON
-    assert codes == [1001] * len(sessions)
-    await tidy.check()
-
-
-async def test_shutdown_does_not_wait_for_an_upstream_that_never_answers_its_close() -> None:
-    tidy = await Tidy.look_around()
-    accept = Accept()
-    with Upstream(accept) as upstream:
-        relay = Relay(upstream.url, shutdown_grace=0.2)
-        async with Session().run(relay) as session:
-            await session.accepted()
-            begin = time.monotonic()
-            await relay.shutdown()
-            assert time.monotonic() - begin < 0.2 + SOON
-            assert await session.closed() == (1001, "")
-        assert await aside(accept.peer().expect_close) == (1001, "")
-        await aside(upstream.connections[0].wait_closed)
-    await tidy.check()
-
-
-async def test_shutdown_ends_a_handshake_too() -> None:
-    tidy = await Tidy.look_around()
-    with Upstream(scripts.hang) as upstream:
-        relay = Relay(upstream.url, shutdown_grace=0.2)
-        async with Session().run(relay) as session:
-            await aside(upstream.wait_requests)
-            await relay.shutdown()
-        await aside(upstream.connections[0].wait_closed)
-    assert session.state == "over"
-    assert "websocket.accept" not in session.types
-    await tidy.check()
-
-
-async def test_shutdown_does_not_wait_for_a_client_that_does_not_read() -> None:
-    tidy = await Tidy.look_around()
-
-    def flood(peer: UpstreamPeer) -> None:
-        while True:
-            peer.send_binary(bytes(100_000))
-
-    with Upstream(Accept(flood)) as upstream:
-        relay = Relay(upstream.url, shutdown_grace=0.2)
-        async with Session().run(relay) as session:
-            await session.accepted()
-            session.stop_reading()
-            await session.until(lambda: len(session.sent) > 1)
-            begin = time.monotonic()
-            await relay.shutdown()
-            assert time.monotonic() - begin < 0.2 + SOON
-            session.go_on_reading()
-            assert (await session.closed())[0] == 1001
-        await aside(upstream.connections[0].wait_closed)
-    await tidy.check()
-
-
-async def test_requests_in_flight_have_their_time_while_websockets_are_closed() -> None:
-    gate, call = Gate(), Call(target="/slow")
-    accept = Accept(echo)
-    slow = scripts.gated(gate, scripts.ok)
-
-    def script(exchange: Exchange) -> None:
-        (slow if exchange.request.target == b"/slow" else accept)(exchange)
-
-    with Upstream(script) as upstream:
-        relay = Relay(upstream.url, shutdown_grace=30)
-        async with Session().run(relay) as session, anyio.create_task_group() as tasks:
-            await session.accepted()
-            tasks.start_soon(call, relay)
-            await aside(upstream.wait_requests, 2)
-            tasks.start_soon(relay.shutdown)
-            assert await session.closed() == (1001, "")
-            assert not call.sent
-            gate.open()
-    assert (call.status, call.body) == (200, b"ok")
 
 
 # -- the end of the app's call ---------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_a_hundred_megabytes_each_way() -> None:
 
 @pytest.mark.anyio
 async def test_each_event_loop_carries_each_kind(anyio_backend: Any) -> None:
-    messages = ["", b"", "text", b"\0\xff", octets(MEGABYTE), text(MEGABYTE)]
+    messages: list[str | bytes] = ["", b"", "text", b"\0\xff", octets(MEGABYTE), text(MEGABYTE)]
     with Upstream(Accept(echo)) as upstream:
         async with Relay(upstream.url) as relay, Session().run(relay) as session:
             await session.accepted()

@@ -60,7 +60,7 @@ def test_a_wrong_parameter_is_named(name: str, value: Any, kind: type[Exception]
     "accepted",
     [
         *[{name: value} for name in TIMES for value in (None, 1, 0.001, 86_400)],
-        *[{"ws_max_message_size": value} for value in (None, 1, 125, 1 << 20, 1 << 40)],
+        *[{"ws_max_message_size": value} for value in (None, 1, 125, 1 << 30)],
         {"ws_ping_interval": None, "ws_ping_timeout": 5},
         {"ws_ping_interval": 60, "ws_ping_timeout": 5},
     ],

@@ -14,17 +14,17 @@ use bytes::Bytes;
 use super::error::Error;
 
 /// Octets that wait in a mailbox before the engine stops reading from the upstream. It goes on
-/// when a quarter of them is gone, so that it is not woken for each small message. More than one
-/// message would only be read ahead into memory that no cache holds any more when it is taken.
-pub const CAPACITY: usize = MESSAGE;
+/// when a quarter of them is gone, so that it is not woken for each small message. Less than one
+/// message: reading further ahead only fills memory that no cache holds any more when it is taken.
+pub const CAPACITY: usize = MESSAGE / 2;
 
 /// Octets that a chunk counts for beside its own, so that many small ones are not free.
 pub const CHUNK_COST: usize = 64;
 
 /// With this many octets, what is taken is not added to: more come with the next taking. As much
 /// as hyper reads at once: each message wakes both threads, which costs as much as 50 KiB do. With
-/// one in hyper's buffer, one here and one being sent, less than 1 MiB waits for a slow client.
-pub const MESSAGE: usize = 256 * 1024;
+/// one in hyper's buffer, one here and two with the server, less than 1 MiB waits for a slow client.
+pub const MESSAGE: usize = 192 * 1024;
 
 /// With this many keys waiting, a loop is woken even if the engine is still busy.
 const HELD_WAKES: usize = 16;

@@ -8,7 +8,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use asgi_relay::engine::body::{ResponseBody, Source};
-use asgi_relay::engine::config::{Config, Headers, Limits, Timeouts};
+use asgi_relay::engine::config::{Config, Headers, Limits, Timeouts, WebSockets};
 use asgi_relay::engine::deliver::{ExchangeMailbox, deliver};
 use asgi_relay::engine::error::{Error, Kind};
 use asgi_relay::engine::mailbox::{Doorbell, Mailbox};
@@ -116,6 +116,7 @@ pub(crate) fn config(url: &str) -> Config {
         trust: Trust::Anyone,
         identity: None,
         in_memory: false,
+        web_sockets: WebSockets::default(),
         report: false,
     }
 }
@@ -156,7 +157,7 @@ pub(crate) fn mailbox() -> Arc<ExchangeMailbox> {
 /// Asks for `/` as a task of its own, as the bridge does.
 pub(crate) fn spawn(relay: &Arc<Relay>, mailbox: &Arc<ExchangeMailbox>) {
     let (request, mailbox) = (request(relay, "GET", "/"), Arc::clone(mailbox));
-    let in_flight = relay.enter(Arc::clone(&mailbox));
+    let in_flight = relay.enter(Arc::clone(&mailbox) as _);
     tokio::spawn(deliver(in_flight, request, mailbox));
 }
 

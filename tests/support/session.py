@@ -79,13 +79,14 @@ class Session:
         self._flowing = anyio.Event()
         self._flowing.set()
         self._read = 0
-        self._cancel: Callable[[], None] = lambda: None
+        self._running: anyio.CancelScope | None = None
 
     @contextlib.asynccontextmanager
     async def run(self, app: ASGIApp) -> AsyncIterator[Session]:
         """Call the app in a task of its own; at the block's end it has PATIENCE to return."""
+        self._running = anyio.CancelScope()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._call, app)
+            tasks.start_soon(self._call, app, self._running)
             try:
                 yield self
                 await self.ended()
@@ -96,7 +97,8 @@ class Session:
 
     def cancel(self) -> None:
         """Cancel the app's task."""
-        self._cancel()
+        assert self._running is not None
+        self._running.cancel()
 
     # -- what the client does ------------------------------------------------------------------
 
@@ -197,9 +199,8 @@ class Session:
 
     # -- the two halves of ASGI ----------------------------------------------------------------
 
-    async def _call(self, app: ASGIApp) -> None:
-        with anyio.CancelScope() as scope:
-            self._cancel = scope.cancel
+    async def _call(self, app: ASGIApp, running: anyio.CancelScope) -> None:
+        with running:
             try:
                 await app(self.scope, self._receive, self._send)
             except Exception as error:

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::message::Message;
-use super::peer::{Fault, Peer, Received};
+use super::peer::{Fault, Peer};
 use super::session::{Inbox, Outbox};
 use crate::engine::mailbox::{Doorbell, End, Mailbox};
 use crate::engine::pipe::Pipe;
@@ -34,7 +36,6 @@ impl Link {
 #[derive(Debug)]
 pub struct MemoryPeer {
     link: Link,
-    asked: bool,
     _guard: Guard,
 }
 
@@ -44,19 +45,19 @@ impl MemoryPeer {
     pub fn new(link: Link, guard: Guard) -> Self {
         Self {
             link,
-            asked: false,
             _guard: guard,
         }
     }
 }
 
 impl Peer for MemoryPeer {
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, Fault>> {
-        if std::mem::take(&mut self.asked) {
-            return Poll::Ready(Ok(Received::SignOfLife));
-        }
-        let next = self.link.outbox.poll_next(context);
-        next.map(|message| Ok(Received::Message(message)))
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Fault>> {
+        self.link.outbox.poll_next(context).map(Ok)
+    }
+
+    /// It lives as long as this process does.
+    fn heard_at(&self) -> Instant {
+        Instant::now()
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -76,10 +77,7 @@ impl Peer for MemoryPeer {
         });
     }
 
-    /// It lives as long as this process does.
-    fn ping(&mut self) {
-        self.asked = true;
-    }
+    fn ping(&mut self) {}
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())

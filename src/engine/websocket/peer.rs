@@ -2,17 +2,10 @@
 
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::message::{Close, Message};
 use crate::engine::error::Error;
-
-/// What comes from an upstream.
-#[derive(Debug)]
-pub enum Received {
-    /// A message, or the close.
-    Message(Message),
-    /// A ping or a pong: the upstream is alive.
-    SignOfLife,
-}
 
 /// Why nothing more comes from an upstream, although it has not closed.
 #[derive(Debug)]
@@ -25,8 +18,11 @@ pub struct Fault {
 
 /// The upstream's end of a session.
 pub trait Peer {
-    /// What comes next; not to be called again after a close or a fault.
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, Fault>>;
+    /// The next message; not to be called again after a close or a fault.
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Fault>>;
+
+    /// When anything came last, be it an octet of a message.
+    fn heard_at(&self) -> Instant;
 
     /// Whether there is room for another message; brings on its way what waits.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 /// Octets that are read at once while much comes; given back when less comes.
 const AHEAD: usize = 128 * 1024;
@@ -18,6 +19,7 @@ pub(super) struct Readahead<S> {
     space: Box<[u8]>,
     /// What of `space` has been read and not yet taken.
     waiting: std::ops::Range<usize>,
+    read_at: Instant,
 }
 
 impl<S: AsyncRead + Unpin> Readahead<S> {
@@ -27,7 +29,13 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
             flood: false,
             space: Box::default(),
             waiting: 0..0,
+            read_at: Instant::now(),
         }
+    }
+
+    /// When octets came last.
+    pub(super) fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -36,6 +44,7 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
         }
         let mut space = ReadBuf::new(&mut self.space);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))?;
+        self.read_at = Instant::now();
         self.waiting = 0..space.filled().len();
         Poll::Ready(Ok(()))
     }
@@ -50,6 +59,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readahead<S> {
         if self.waiting.is_empty() && !self.flood {
             let before = buffer.remaining();
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            self.read_at = Instant::now();
             self.flood = before > 0 && buffer.remaining() == 0;
             return Poll::Ready(Ok(()));
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, timeout};
 
 use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
-use super::peer::{Fault, Peer, Received};
+use super::peer::{Fault, Peer};
 use super::socket::SocketPeer;
 use super::{Stream, Switched};
 use crate::engine::config::WebSockets;
@@ -67,7 +67,7 @@ async fn open(
         stream,
     }) = response.switched.take()
     else {
-        let mut refusal = Box::pin(pass_on(relay, response, inbox));
+        let mut refusal = Box::pin(pass_on(relay, &mut response, inbox));
         poll_fn(|context| match inbox.poll_aborted(context) {
             true => Poll::Ready(()),
             false => refusal.as_mut().poll(context),
@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
         let mut open = reads_on;
         while open {
             let received = poll_fn(|context| self.peer.poll_receive(context)).await;
-            open = !matches!(received, Ok(Received::Message(Message::Close(_))) | Err(_));
+            open = !matches!(received, Ok(Message::Close(_)) | Err(_));
         }
         poll_fn(|context| self.peer.poll_end(context)).await;
     }
@@ -293,10 +293,8 @@ impl<'a> Session<'a> {
             let Poll::Ready(received) = self.peer.poll_receive(context) else {
                 break;
             };
-            (self.heard, self.pinged) = (now, None);
             match received {
-                Ok(Received::SignOfLife) => size += CHUNK_COST,
-                Ok(Received::Message(message)) => {
+                Ok(message) => {
                     self.busy = now;
                     size += message.size() + CHUNK_COST;
                     if matches!(message, Message::Close(_)) {
@@ -327,6 +325,10 @@ impl<'a> Session<'a> {
     /// Sends pings when they are due, and ends what takes too long.
     fn poll_time(&mut self, context: &mut Context<'_>, mut now: Instant) -> Poll<Outcome> {
         loop {
+            let heard = self.peer.heard_at();
+            if heard > self.heard {
+                (self.heard, self.pinged) = (heard, None);
+            }
             let failed = |error: &'static str, upstream| Outcome::Ended {
                 client: Close::new(FAILED, ""),
                 upstream,

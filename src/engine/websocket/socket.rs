@@ -9,6 +9,7 @@ use futures_util::{Sink, Stream};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
 
 use super::message::{Close, INVALID_TEXT, Message, PROTOCOL_ERROR, TOO_BIG};
-use super::peer::{Fault, Peer, Received};
+use super::peer::{Fault, Peer};
 use super::readahead::Readahead;
 use crate::engine::error::{Error, Kind};
 use crate::engine::upstream::socket::{Socket, SocketIo};
@@ -123,31 +124,38 @@ fn take_apart(upgraded: Upgraded) -> Option<(Box<dyn Io>, Bytes)> {
 }
 
 impl Peer for SocketPeer {
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, Fault>> {
-        let received = match ready!(Pin::new(&mut self.frames).poll_next(context)) {
-            Some(Ok(received)) => received,
-            Some(Err(error)) => return Poll::Ready(Err(fault(&error))),
-            None => return Poll::Ready(Err(lost())),
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Fault>> {
+        let message = loop {
+            let received = match ready!(Pin::new(&mut self.frames).poll_next(context)) {
+                Some(Ok(received)) => received,
+                Some(Err(error)) => return Poll::Ready(Err(fault(&error))),
+                None => return Poll::Ready(Err(lost())),
+            };
+            match received {
+                WsMessage::Text(text) => break Message::Text(text),
+                WsMessage::Binary(octets) => break Message::Binary(octets),
+                WsMessage::Close(None) => break Message::Close(Close::from_peer(None, "")),
+                // What tungstenite makes of a code that no frame may carry; its answer is on its
+                // way.
+                WsMessage::Close(Some(frame))
+                    if frame.code == CloseCode::Protocol
+                        && frame.reason == "Protocol violation" =>
+                {
+                    self.closed = true;
+                    return Poll::Ready(Err(broken()));
+                }
+                WsMessage::Close(Some(frame)) => {
+                    let code = Some(frame.code.into());
+                    break Message::Close(Close::from_peer(code, &frame.reason));
+                }
+                WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_) => {}
+            }
         };
-        let message = match received {
-            WsMessage::Text(text) => Message::Text(text),
-            WsMessage::Binary(octets) => Message::Binary(octets),
-            WsMessage::Close(None) => Message::Close(Close::from_peer(None, "")),
-            // What tungstenite makes of a code that no frame may carry; its answer is on its way.
-            WsMessage::Close(Some(frame))
-                if frame.code == CloseCode::Protocol && frame.reason == "Protocol violation" =>
-            {
-                self.closed = true;
-                return Poll::Ready(Err(broken()));
-            }
-            WsMessage::Close(Some(frame)) => {
-                Message::Close(Close::from_peer(Some(frame.code.into()), &frame.reason))
-            }
-            WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_) => {
-                return Poll::Ready(Ok(Received::SignOfLife));
-            }
-        };
-        Poll::Ready(Ok(Received::Message(message)))
+        Poll::Ready(Ok(message))
+    }
+
+    fn heard_at(&self) -> Instant {
+        self.frames.get_ref().read_at()
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
