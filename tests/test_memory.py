@@ -33,7 +33,8 @@ class Transfers:
             self._bulk.send(exchange.connection)
         else:
             self._bulk.receive(exchange.connection)
-            exchange.respond()
+            # The rest of the upstream does not know that the body was read, and closes.
+            exchange.respond(headers=[("Connection", "close")])
 
     def download(self, port: int, size: int) -> None:
         self._bulk = Bulk(size)

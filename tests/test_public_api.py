@@ -57,6 +57,10 @@ DEFAULTS = {
     "verify": True,
     "cert": None,
     "shutdown_grace": 5.0,
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": 20.0,
+    "ws_idle_timeout": None,
+    "ws_max_message_size": None,
     "logger": None,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -209,19 +210,15 @@ def test_a_close_waits_behind_what_the_upstream_has_not_read() -> None:
         closing.result()
 
 
+def send_until_the_end(stream: Stream, peer: UpstreamPeer) -> None:
+    with contextlib.suppress(OSError):
+        stream.send(peer)
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("code", [1000, 1006])
-async def test_a_client_that_leaves_while_a_send_waits_is_noticed(
-    anyio_backend: Any, code: int
-) -> None:
+@pytest.mark.parametrize("end", ["close", "vanish", "cancel", "shutdown"])
+async def test_an_end_while_a_send_waits(anyio_backend: Any, end: str) -> None:
     stream, accept = Stream(MUCH), Accept()
-
-    def send(peer: UpstreamPeer) -> None:
-        try:
-            stream.send(peer)
-        except OSError:
-            return
-
     with Upstream(accept) as upstream:
         async with relay_to(upstream) as relay:
             # The block ends when the app has returned, although its `send` would wait for ever.
@@ -229,14 +226,36 @@ async def test_a_client_that_leaves_while_a_send_waits_is_noticed(
                 await session.accepted()
                 peer = await anyio.to_thread.run_sync(accept.peer)
                 session.stop_reading()
-                sending = threading.Thread(target=send, args=[peer])
+                sending = threading.Thread(target=send_until_the_end, args=[stream, peer])
                 sending.start()
                 await anyio.to_thread.run_sync(wait_still, lambda: stream.sent)
-                session.leave(code)
+                if end == "cancel":
+                    session.cancel()
+                elif end == "shutdown":
+                    await relay.shutdown()
+                else:
+                    session.leave(1000 if end == "close" else 1006)
                 frame = await anyio.to_thread.run_sync(peer.receive_data)
-                assert frame.code == (1000 if code == 1000 else 1001)
+                assert frame.code == (1000 if end == "close" else 1001)
             peer.vanish()
             sending.join()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("end", ["liveness", "shutdown"])
+async def test_an_end_while_the_upstream_does_not_read(anyio_backend: Any, end: str) -> None:
+    accept = Accept()
+    pings: Any = {"ws_ping_interval": 0.2, "ws_ping_timeout": 0.2} if end == "liveness" else {}
+    with Upstream(accept, receive_buffer=SMALL) as upstream:
+        relay = Relay(upstream.url, shutdown_grace=0.1, **pings)
+        async with relay, Session().run(relay) as session:
+            await session.accepted()
+            session.say(*[bytes(100_000)] * 200)
+            if end == "shutdown":
+                await relay.shutdown()
+            # A ping that cannot be sent is one that is not answered.
+            assert (await session.closed())[0] == (1001 if end == "shutdown" else 1011)
+            await anyio.to_thread.run_sync(accept.peer().wait_closed)
 
 
 def test_a_client_that_stops_reading_holds_up_nobody_else() -> None:

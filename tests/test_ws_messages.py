@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537]
 MEGABYTE = 1_000_000
 LIMIT = 1000
+SLOW = 60.0
+"""Seconds that a machine may take for what is no wait of the relay's."""
 
 TEXTS = [
     "\0",
@@ -89,11 +91,16 @@ def test_ten_megabytes_each_way(message: str | bytes) -> None:
 
 def test_a_hundred_megabytes_each_way() -> None:
     message = octets(100 * MEGABYTE)
+
+    def talk(peer: UpstreamPeer) -> None:
+        peer.sock.settimeout(SLOW)
+        echo(peer)
+
     with (
         ThreadPoolExecutor() as threads,
-        Upstream(Accept(echo)) as upstream,
+        Upstream(Accept(talk)) as upstream,
         serve_websockets(Relay(upstream.url)) as server,
-        WebSocketClient(server.port) as client,
+        WebSocketClient(server.port, timeout=SLOW) as client,
     ):
         client.open()
         sending = threads.submit(client.send_binary, message, mask=ZERO_MASK)

@@ -319,4 +319,4 @@ def test_the_server_s_shutdown_closes_both_sides(kind: str) -> None:
             client.open()
             peer = accept.peer()
         # It is over for the upstream when the server is. uvicorn says that it restarts.
-        assert peer.answer_close()[0] == (1012 if kind.startswith("uvicorn") else 1001)
+        assert peer.expect_close()[0] == (1012 if kind.startswith("uvicorn") else 1001)

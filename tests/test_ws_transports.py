@@ -137,7 +137,10 @@ async def test_its_refusal_arrives_as_it_is(kind: str) -> None:
 
 async def test_its_close_before_the_acceptance_is_a_403(kind: str) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.close", "code": 4000})
+        # For an app that waits for it, as under a server.
+        assert (await receive())["type"] == "websocket.disconnect"
 
     async with opened(relay_to(app, kind)) as session:
         await session.returned.wait()

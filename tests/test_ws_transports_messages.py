@@ -73,6 +73,25 @@ async def test_a_client_that_does_not_read_stops_the_app(size: int) -> None:
     assert numbers == list(range(6_000_000 // size))
 
 
+async def test_a_client_that_leaves_while_the_app_sends() -> None:
+    tidy = await Tidy.look_around()
+
+    async def talk(receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(until_disconnect, receive, send)
+            # Nobody takes them any more, and so none of them waits.
+            for _ in range(200):
+                await send({"type": "websocket.send", "bytes": bytes(100_000)})
+
+    app = WebSocketApp(talk)
+    async with opened(relay_to(app)) as session:
+        await session.accepted()
+        session.stop_reading()
+        session.leave(1006)
+    assert app.gone.is_set()
+    await tidy.check()
+
+
 async def test_an_app_that_does_not_read_stops_the_client() -> None:
     given, size, count = 0, 100_000, 60
     go_on = anyio.Event()

@@ -21,8 +21,9 @@ _VANISHED = 1006
 _GOING_AWAY = 1001
 
 
-# Turns of the loop in which a client that has left should be heard of by `receive`, too.
-_LAST_TURNS = 3
+# Turns of the loop in which a client that has left should be heard of by `receive`, too, and in
+# which a last message should be sent.
+_LAST_TURNS = 10
 
 
 async def _nothing() -> None:
@@ -58,6 +59,9 @@ class WebSocketPump(Companion):
     async def run(self) -> None:
         """Serve the scope; `websocket.connect` has been received."""
         self._end = self._port.create_waiter()
+        key = self._web_socket.park_end(self._end)
+        if key is None:
+            self._port.wake(self._end)
         # Both beside this: the client may leave while the upstream thinks, and one that has left
         # must not be waited for by a `send` that it does not take.
         self._reader = self._start(self._read)
@@ -65,17 +69,33 @@ class WebSocketPump(Companion):
         self._port.flush_soon()
         try:
             await self._end
+            # Called off by the end of the relay: what it says last should still go.
+            turns = 0 if self._over else _LAST_TURNS
+            while turns and not self._over:
+                turns -= 1
+                await self._turn()
         finally:
             # Where the client was told of the end, there is nothing left to close.
             self._web_socket.abort()
-            await self.end(self._complete)
+            try:
+                await self.end(self._complete)
+            finally:
+                self._web_socket.finish(key)
         # uvicorn's older implementation sends nothing to a client that has left, and says so.
         if self._error is not None and not self._left:
             raise self._error
 
     def _abort(self) -> None:
         super()._abort()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._over = True
         self._port.wake(self._end)
+
+    async def _turn(self) -> None:
+        """Let the loop go round."""
+        await self._port.spawn(_nothing()).wait()
 
     def _may_go_on(self, call: _engine.Call, complete: bool) -> bool:
         # It is told of the end by its `receive`, and may have things to close.
@@ -93,7 +113,7 @@ class WebSocketPump(Companion):
             if message["type"] == "websocket.disconnect":
                 self._left = True
                 self._wake(web_socket.close(self._code(message), message.get("reason") or ""))
-                self._port.wake(self._end)
+                self._finish()
                 return
             text = message.get("text")
             if text is not None:
@@ -112,7 +132,7 @@ class WebSocketPump(Companion):
 
     async def _write(self) -> None:
         self._complete = await self._write_all()
-        self._port.wake(self._end)
+        self._finish()
 
     async def _write_all(self) -> bool:
         """Send what comes from the upstream; whether it came to its end."""
@@ -171,9 +191,9 @@ class WebSocketPump(Companion):
 
         async def wait() -> None:
             for _ in range(_LAST_TURNS):
-                await self._port.spawn(_nothing()).wait()
+                await self._turn()
             if self._received == number and self._receiving:
-                self._port.wake(self._end)
+                self._finish()
 
         self._start(wait)
 

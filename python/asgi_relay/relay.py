@@ -277,8 +277,9 @@ class Relay:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (await receive())["type"] == "websocket.disconnect":
+            return
         port = self._attach()
-        await receive()
         try:
             web_socket = self._engine.connect(scope, port.engine)
         except _engine.BadRequest as error:

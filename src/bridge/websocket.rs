@@ -18,11 +18,11 @@ use super::relay::Started;
 use super::scope::Downstream;
 use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::pipe::Pipe;
-use crate::engine::relay::Request;
+use crate::engine::relay::{InFlight, Request};
 use crate::engine::report::Note;
 use crate::engine::websocket::memory::Link;
 use crate::engine::websocket::message::{Close, GOING_AWAY, Message};
-use crate::engine::websocket::session::{Inbox, Outbox, run};
+use crate::engine::websocket::session::{Inbox, Outbox, Presence, run};
 
 /// One end of a WebSocket.
 #[pyclass(frozen, module = "asgi_relay._engine")]
@@ -38,6 +38,9 @@ struct Inner {
     outbox: Arc<Outbox>,
     adds_date: bool,
     notes: Mutex<Vec<Note>>,
+    /// The pump of a client's end, as long as it runs.
+    presence: Mutex<Option<InFlight>>,
+    called_off: Arc<Mailbox<()>>,
 }
 
 impl WebSocket {
@@ -51,19 +54,30 @@ impl WebSocket {
         let inbox: Arc<Inbox> = Mailbox::new(port.get().doorbell());
         let outbox = Pipe::new(port.get().doorbell());
         let in_flight = started.relay.enter(Arc::clone(&inbox) as _);
+        let called_off = Mailbox::new(port.get().doorbell());
+        let presence = Presence(Arc::clone(&called_off));
+        let presence = started.relay.enter(Arc::new(presence));
         let ends = (Arc::clone(&inbox), Arc::clone(&outbox));
         started.runtime.enqueue(Box::new(move || {
             tokio::spawn(run(in_flight, request, ends.0, ends.1));
         }));
-        Self::new(port, inbox, outbox, downstream.adds_date)
+        let present = (Some(presence), called_off);
+        Self::new(port, inbox, outbox, downstream.adds_date, present)
     }
 
     /// The app's end of a call.
     pub(crate) fn of_app(port: Py<Port>, link: Link) -> Self {
-        Self::new(port, link.inbox, link.outbox, false)
+        let nobody = (None, Mailbox::new(port.get().doorbell()));
+        Self::new(port, link.inbox, link.outbox, false, nobody)
     }
 
-    fn new(port: Py<Port>, inbox: Arc<Inbox>, outbox: Arc<Outbox>, adds_date: bool) -> Self {
+    fn new(
+        port: Py<Port>,
+        inbox: Arc<Inbox>,
+        outbox: Arc<Outbox>,
+        adds_date: bool,
+        (presence, called_off): (Option<InFlight>, Arc<Mailbox<()>>),
+    ) -> Self {
         Self {
             inner: Some(Inner {
                 port,
@@ -71,6 +85,8 @@ impl WebSocket {
                 outbox,
                 adds_date,
                 notes: Mutex::default(),
+                presence: Mutex::new(presence),
+                called_off,
             }),
             generation: generation(),
         }
@@ -92,6 +108,27 @@ impl WebSocket {
     fn park(&self, waiter: Py<PyAny>) -> PyResult<Option<usize>> {
         let inner = self.inner()?;
         Ok(inner.port.get().wait(waiter, |key| inner.inbox.park(key)))
+    }
+
+    /// Has `waiter` answered when the relay's end calls the pump off, until `finish`.
+    fn park_end(&self, waiter: Py<PyAny>) -> PyResult<Option<usize>> {
+        let inner = self.inner()?;
+        let port = inner.port.get();
+        Ok(port.wait(waiter, |key| inner.called_off.park(key)))
+    }
+
+    /// The pump has ended.
+    fn finish(&self, key: Option<usize>) -> PyResult<()> {
+        let inner = self.inner()?;
+        if key.is_some_and(|key| inner.called_off.unpark(key)) {
+            drop(inner.port.get().remove(key));
+        }
+        let mut presence = inner
+            .presence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(presence.take());
+        Ok(())
     }
 
     /// Has `waiter` answered when there is room for messages; `None` where there is already, else

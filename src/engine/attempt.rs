@@ -11,7 +11,7 @@ use http::{Request as HttpRequest, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{RequestBody, ResponseBody, Sent};
+use super::body::{RequestBody, ResponseBody, Sent, Source};
 use super::error::{Error, Kind, Reach};
 use super::policy::request::Framing;
 use super::policy::response::check_framing;
@@ -61,7 +61,9 @@ impl Relay {
             return Box::pin(call).await;
         }
         let repeatable = is_idempotent(&request.method);
-        let mut freshness = if repeatable {
+        // A streamed body may be too large to be sent again.
+        let streamed = matches!(request.body, Source::Streamed(_));
+        let mut freshness = if repeatable && !streamed {
             Freshness::Any
         } else {
             Freshness::Checked

@@ -68,8 +68,15 @@ pub struct Relay {
     in_flight: Mutex<HashMap<u64, Arc<dyn Ongoing>>>,
     next: AtomicU64,
     drained: Notify,
-    /// Whether the end has begun.
-    leaving: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+}
+
+/// How far a relay is with its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Running,
+    Leaving,
+    Over,
 }
 
 impl Relay {
@@ -98,7 +105,7 @@ impl Relay {
             in_flight: Mutex::default(),
             next: AtomicU64::new(0),
             drained: Notify::new(),
-            leaving: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Running),
         }))
     }
 
@@ -164,15 +171,28 @@ impl Relay {
 
     /// Waits until the end begins: what would not end by itself has to.
     pub async fn leaving(&self) {
+        self.reach(Phase::Leaving).await;
+    }
+
+    /// Waits until nothing may be in flight any more.
+    pub async fn over(&self) {
+        self.reach(Phase::Over).await;
+    }
+
+    async fn reach(&self, wanted: Phase) {
         // The sender lives as long as `self`.
-        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
+        let _ = self
+            .phase
+            .subscribe()
+            .wait_for(|phase| *phase >= wanted)
+            .await;
     }
 
     /// Waits for the exchanges in flight, at most `grace`; then cuts those that are left. Idle
     /// connections are closed at once.
     pub async fn drain(&self, grace: Duration) {
         self.pool.close();
-        self.leaving.send_replace(true);
+        self.phase.send_replace(Phase::Leaving);
         if tokio::time::timeout(grace, self.idle()).await.is_err() {
             self.cut();
             // Their tasks end at once; one that was never submitted may take for ever.
@@ -182,6 +202,7 @@ impl Relay {
 
     /// Ends all exchanges in flight: 502 where no response has begun, a broken one elsewhere.
     pub fn cut(&self) {
+        self.phase.send_replace(Phase::Over);
         let left: Vec<_> = self.lock().values().cloned().collect();
         for mailbox in left {
             mailbox.cut();

@@ -45,8 +45,12 @@ class Session:
         root_path: str = "",
         extensions: dict[str, Any] | None = REFUSABLE,
         extra: dict[str, Any] | None = None,
+        first: Message | None = None,
     ) -> None:
-        """`extra` are keys of the scope to set, or with None to leave out."""
+        """`extra` are keys of the scope to set, or with None to leave out.
+
+        `first` is what `receive` has instead of `websocket.connect`.
+        """
         path, _, query = target.partition("?")
         self.scope: dict[str, Any] = {
             "type": "websocket",
@@ -73,7 +77,7 @@ class Session:
         """What the app raised; the block raises it, unless `take_error` did away with it."""
         self.state = "connecting"
         self.returned = anyio.Event()
-        self._incoming: deque[Message | Exception] = deque([{"type": "websocket.connect"}])
+        self._incoming: deque[Message | Exception] = deque([first or {"type": "websocket.connect"}])
         self._came = anyio.Event()
         self._news = anyio.Event()
         self._flowing = anyio.Event()
@@ -150,7 +154,8 @@ class Session:
         """Wait for what the app sends; it is looked at after each message, and when it returns."""
         with anyio.fail_after(PATIENCE):
             while not condition():
-                assert not self.returned.is_set(), f"the app has returned: {self.types}"
+                if self.returned.is_set():
+                    raise AssertionError(f"the app has returned: {self.types}") from self.error
                 await self._news.wait()
 
     async def ended(self) -> None:

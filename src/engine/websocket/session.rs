@@ -16,9 +16,9 @@ use crate::engine::config::WebSockets;
 use crate::engine::deliver::{Ending, ExchangeMailbox, Head, fail, pass_on};
 use crate::engine::error::{Error, Kind};
 use crate::engine::exchange::Response;
-use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE};
+use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE, Mailbox};
 use crate::engine::pipe::Pipe;
-use crate::engine::relay::{InFlight, Relay, Request};
+use crate::engine::relay::{InFlight, Ongoing, Relay, Request};
 use crate::engine::report::Provenance;
 
 /// What goes to the client.
@@ -26,6 +26,16 @@ pub type Inbox = ExchangeMailbox<Message>;
 
 /// What comes from the client.
 pub type Outbox = Pipe<Message>;
+
+/// Somebody beside the engine whom the end of a relay has to wait for, and then to call off.
+#[derive(Debug)]
+pub struct Presence(pub Arc<Mailbox<()>>);
+
+impl Ongoing for Presence {
+    fn cut(&self) {
+        self.0.publish(|contents| contents.aborted = true);
+    }
+}
 
 /// How long an upstream has to answer a close, and to end its connection, before it is dropped.
 pub const CLOSING: Duration = Duration::from_secs(5);
@@ -192,7 +202,13 @@ impl<'a> Session<'a> {
             self.tell_client(close.clone());
         }
         if client.is_none() || upstream.is_some() {
-            let _ = timeout(CLOSING, self.part(upstream, reads_on)).await;
+            let mut parting = std::pin::pin!(timeout(CLOSING, self.part(upstream, reads_on)));
+            let mut over = std::pin::pin!(relay.over());
+            poll_fn(|context| match over.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => parting.as_mut().poll(context).map(drop),
+            })
+            .await;
         }
     }
 
@@ -249,11 +265,7 @@ impl<'a> Session<'a> {
                 return Some(Outcome::Left(close));
             }
             self.busy = now;
-            if self
-                .settings
-                .max_message_size
-                .is_some_and(|most| message.size() > most)
-            {
+            if self.is_too_big(&message) {
                 return Some(Outcome::Ended {
                     client: Close::new(TOO_BIG, ""),
                     upstream: Some(Close::new(GOING_AWAY, "")),
@@ -271,6 +283,11 @@ impl<'a> Session<'a> {
             self.unflushed = self.peer.poll_flush(context).is_pending();
         }
         None
+    }
+
+    fn is_too_big(&self, message: &Message) -> bool {
+        let most = self.settings.max_message_size;
+        most.is_some_and(|most| message.size() > most)
     }
 
     /// Takes what the upstream has sent to the client, as one publication.
@@ -294,6 +311,14 @@ impl<'a> Session<'a> {
                 break;
             };
             match received {
+                // Behind a socket tungstenite has counted before.
+                Ok(message) if self.is_too_big(&message) => {
+                    outcome = Some(Outcome::Ended {
+                        client: Close::new(FAILED, ""),
+                        upstream: Some(Close::new(TOO_BIG, "")),
+                        error: Some(Error::new(Kind::Protocol, "a message is too big")),
+                    });
+                }
                 Ok(message) => {
                     self.busy = now;
                     size += message.size() + CHUNK_COST;
