@@ -17,6 +17,7 @@ from .support.apps import FRAMEWORKS, mount
 from .support.client import fetch
 from .support.in_process import WebSocketApp, echo
 from .support.upstream import Upstream, refusing
+from .support.waiting import wait_until
 from .support.websocket import Accept, WebSocketClient
 from .support.websocket import echo as echo_peer
 from .support.websocket_servers import DEPRECATED, serve_websockets
@@ -183,6 +184,8 @@ class TestUnderTestClients:
             session.send_bytes(b"\0\xff")
             assert session.receive_bytes() == b"\0\xff"
             session.close(4001)
+            # Some clients cancel what has not ended when they leave.
+            wait_until(app.gone.is_set, "the upstream to end")
         assert app.scopes[0]["raw_path"] == b"/room%2F1"
         assert app.scopes[0]["query_string"] == b"x=%20"
         assert app.received[-1]["code"] == 4001

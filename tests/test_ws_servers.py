@@ -14,6 +14,7 @@ from asgi_relay import Relay
 
 from .support import frames, scripts
 from .support.exchange import Gate
+from .support.http2 import Http2Client
 from .support.upstream import Upstream, refusing
 from .support.websocket import Accept, WebSocketClient, echo
 from .support.websocket_servers import DEPRECATED, WEBSOCKET_SERVERS, serve_websockets
@@ -320,3 +321,27 @@ def test_the_server_s_shutdown_closes_both_sides(kind: str) -> None:
             peer = accept.peer()
         # It is over for the upstream when the server is. uvicorn says that it restarts.
         assert peer.expect_close()[0] == (1012 if kind.startswith("uvicorn") else 1001)
+
+
+# -- HTTP/2 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["hypercorn-asyncio", "hypercorn-trio"])
+def test_a_websocket_over_http_2(kind: str) -> None:
+    hello = frames.encode(frames.TEXT, b"hello")
+    accept = Accept(followed_by=hello)
+    with Upstream(accept) as upstream:
+        with (
+            serve_websockets(Relay(upstream.url, shutdown_grace=0.1), kind) as server,
+            Http2Client(server.port) as client,
+        ):
+            # RFC 8441
+            extended = [(":protocol", "websocket"), ("sec-websocket-version", "13")]
+            stream = client.start("CONNECT", "/x?y", extended, ended=False)
+            assert client.read(stream, len(hello)) == hello
+            client.send(stream, frames.encode(frames.TEXT, b"and you", mask=b"mask"))
+            assert accept.peer().receive_message() == "and you"
+            client.reset(stream)
+            assert accept.peer().expect_close()[0] == 1001
+        assert upstream.requests[0].line == b"GET /x?y HTTP/1.1"
+        assert upstream.requests[0].value("x-forwarded-host") == b"relay.test"

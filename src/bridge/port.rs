@@ -7,7 +7,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::engine::mailbox::Doorbell;
+use crate::engine::doorbell::Doorbell;
 
 /// A descriptor that becomes readable when there are waiters to wake: one per event loop.
 #[pyclass(frozen, module = "asgi_relay._engine")]

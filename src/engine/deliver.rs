@@ -12,9 +12,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
 use super::body::{ResponseBody, Source};
+use super::doorbell::Doorbell;
 use super::error::{Error, Kind};
 use super::exchange::Response;
-use super::mailbox::{CHUNK_COST, Contents, Doorbell, End, Item, MESSAGE, Mailbox};
+use super::mailbox::{CHUNK_COST, Contents, End, Item, MESSAGE, Mailbox};
 use super::policy::headers::HeaderList;
 use super::relay::{InFlight, Ongoing, Relay, Request};
 use super::report::{Note, Observer};

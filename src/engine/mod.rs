@@ -9,6 +9,7 @@ mod attempt;
 pub mod body;
 pub mod config;
 pub mod deliver;
+pub mod doorbell;
 pub mod error;
 pub mod exchange;
 pub mod mailbox;

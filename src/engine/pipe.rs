@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::mailbox::{CHUNK_COST, Doorbell, Item, Waiting};
+use super::doorbell::{Doorbell, Waiting};
+use super::mailbox::{CHUNK_COST, Item};
 
 /// Octets that wait in a pipe before its writer has to pause.
 pub const CAPACITY: usize = 128 * 1024;

@@ -6,8 +6,8 @@ use http::StatusCode;
 use url::Url;
 
 use super::attempt::Destination;
+use super::doorbell::Doorbell;
 use super::error::Error;
-use super::mailbox::Doorbell;
 use super::relay::Relay;
 use super::upstream::memory::Call;
 

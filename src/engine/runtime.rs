@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use super::mailbox;
+use super::doorbell;
 
 /// Something to do on the engine's thread; it may spawn tasks.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -51,17 +51,17 @@ impl Runtime {
             .enable_io()
             .enable_time()
             .thread_name(THREAD_NAME)
-            .on_thread_park(mailbox::release_wakes)
+            .on_thread_park(doorbell::release_wakes)
             .build()?;
         let queue = Arc::new(Queue::default());
         let jobs = Arc::clone(&queue);
         let thread = std::thread::Builder::new()
             .name(THREAD_NAME.to_owned())
             .spawn(move || {
-                mailbox::hold_wakes();
+                doorbell::hold_wakes();
                 runtime.block_on(jobs.work());
                 runtime.shutdown_timeout(LAST_WORDS);
-                mailbox::release_wakes();
+                doorbell::release_wakes();
             })?;
         Ok(Self {
             queue,

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::doorbell::{Doorbell, Waiting};
 use super::error::{Error, Kind};
-use super::mailbox::{CHUNK_COST, Doorbell, Waiting};
+use super::mailbox::CHUNK_COST;
 
 /// Octets that wait in the pipe before the writer has to pause.
 pub const CAPACITY: usize = 128 * 1024;

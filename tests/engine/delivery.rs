@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use asgi_relay::engine::deliver::{ExchangeMailbox, Head};
-use asgi_relay::engine::mailbox::{CAPACITY, Contents, Doorbell, End, Mailbox};
+use asgi_relay::engine::doorbell::Doorbell;
+use asgi_relay::engine::mailbox::{CAPACITY, Contents, End, Mailbox};
 use asgi_relay::engine::relay::Relay;
 use asgi_relay::engine::report::Note;
 use asgi_relay::engine::upstream::connect::READ_BUFFER;

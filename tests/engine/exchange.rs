@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use asgi_relay::engine::body::Source;
 use asgi_relay::engine::config::Config;
+use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::error::Kind;
-use asgi_relay::engine::mailbox::Doorbell;
 use asgi_relay::engine::policy::request::Framing;
 use asgi_relay::engine::report::Note;
 use asgi_relay::engine::upload::{REPLAY_LIMIT, Upload};

@@ -6,8 +6,9 @@ use std::sync::mpsc::channel;
 use std::task::Context;
 use std::thread;
 
+use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::error::{Error, Kind};
-use asgi_relay::engine::mailbox::{CAPACITY, Doorbell, End, MESSAGE, Mailbox};
+use asgi_relay::engine::mailbox::{CAPACITY, End, MESSAGE, Mailbox};
 use bytes::Bytes;
 
 use crate::support::{Alarm, counting_doorbell};

@@ -215,7 +215,7 @@ async fn a_pool_that_keeps_nothing_closes_each_connection() {
 #[tokio::test]
 async fn an_answer_before_the_upload_is_complete_ends_the_connection() {
     use asgi_relay::engine::body::Source;
-    use asgi_relay::engine::mailbox::Doorbell;
+    use asgi_relay::engine::doorbell::Doorbell;
     use asgi_relay::engine::policy::request::Framing;
     use asgi_relay::engine::upload::Upload;
 

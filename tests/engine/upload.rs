@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
+use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::error::{Error, Kind};
-use asgi_relay::engine::mailbox::{CHUNK_COST, Doorbell};
+use asgi_relay::engine::mailbox::CHUNK_COST;
 use asgi_relay::engine::upload::{CAPACITY, REPLAY_LIMIT, Reader, Upload};
 use bytes::Bytes;
 use proptest::collection::vec;

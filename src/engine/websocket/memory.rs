@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::message::Message;
 use super::peer::{Fault, Peer};
 use super::session::{Inbox, Outbox};
-use crate::engine::mailbox::{Doorbell, End, Mailbox};
+use crate::engine::doorbell::Doorbell;
+use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::pipe::Pipe;
 use crate::engine::upstream::memory::Guard;
 

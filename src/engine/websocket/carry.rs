@@ -1,0 +1,330 @@
+//! An open WebSocket: messages both ways, pings, timeouts, and the close.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
+use super::peer::{Fault, Peer};
+use super::session::{CLOSING, Inbox, Outbox};
+use crate::engine::config::WebSockets;
+use crate::engine::error::{Error, Kind};
+use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE};
+use crate::engine::relay::Relay;
+use crate::engine::report::Provenance;
+
+/// How a session ends.
+enum Outcome {
+    /// The client closed, or left.
+    Left(Close),
+    /// The upstream closed, which the client has been told.
+    Closed,
+    /// Nothing more comes from the upstream.
+    Fault(Fault),
+    /// Each side is told its part.
+    Ended {
+        client: Close,
+        upstream: Option<Close>,
+        error: Option<Error>,
+    },
+}
+
+/// A session that is open.
+pub(super) struct Session<'a> {
+    peer: Box<dyn Peer + Send>,
+    inbox: &'a Inbox,
+    outbox: &'a Outbox,
+    settings: WebSockets,
+    /// Something has been sent that may still be buffered.
+    unflushed: bool,
+    /// The client is slow, so that nothing is read from the upstream.
+    paused: bool,
+    /// When something came from the upstream last.
+    heard: Instant,
+    /// When it was asked for a sign of life.
+    pinged: Option<Instant>,
+    /// When there was a message either way last.
+    busy: Instant,
+    /// When a client that has left has waited long enough for its last messages to go.
+    patience: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        peer: Box<dyn Peer + Send>,
+        inbox: &'a Inbox,
+        outbox: &'a Outbox,
+        settings: WebSockets,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            peer,
+            inbox,
+            outbox,
+            settings,
+            unflushed: false,
+            paused: false,
+            heard: now,
+            pinged: None,
+            busy: now,
+            patience: None,
+            timer: None,
+        }
+    }
+
+    /// Carries messages until one side ends, and lets the other know.
+    pub(super) async fn run(mut self, relay: &Relay, origin: &Provenance) {
+        let mut leaving = std::pin::pin!(relay.leaving());
+        let outcome = poll_fn(|context| match leaving.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Outcome::Ended {
+                client: Close::new(GOING_AWAY, ""),
+                upstream: Some(Close::new(GOING_AWAY, "")),
+                error: None,
+            }),
+            Poll::Pending => self.poll(context),
+        });
+        let (client, upstream, error, reads_on) = match outcome.await {
+            Outcome::Left(close) => (None, Some(close), None, true),
+            Outcome::Closed => (None, None, None, false),
+            Outcome::Fault(Fault { error, farewell }) => {
+                (Some(Close::new(FAILED, "")), farewell, Some(error), false)
+            }
+            Outcome::Ended {
+                client,
+                upstream,
+                error,
+            } => (Some(client), upstream, error, true),
+        };
+        if let Some(error) = error {
+            relay.report_interrupted(self.inbox, origin, &error);
+        }
+        if let Some(close) = &client {
+            self.tell_client(close.clone());
+        }
+        if client.is_none() || upstream.is_some() {
+            let mut parting = std::pin::pin!(timeout(CLOSING, self.part(upstream, reads_on)));
+            let mut over = std::pin::pin!(relay.over());
+            poll_fn(|context| match over.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => parting.as_mut().poll(context).map(drop),
+            })
+            .await;
+        }
+    }
+
+    /// Sends the close and waits for the end of the connection.
+    async fn part(&mut self, farewell: Option<Close>, reads_on: bool) {
+        if let Some(close) = farewell {
+            poll_fn(|context| self.peer.poll_ready(context)).await;
+            self.peer.send(Message::Close(close));
+        }
+        poll_fn(|context| self.peer.poll_flush(context)).await;
+        let mut open = reads_on;
+        while open {
+            let received = poll_fn(|context| self.peer.poll_receive(context)).await;
+            open = !matches!(received, Ok(Message::Close(_)) | Err(_));
+        }
+        poll_fn(|context| self.peer.poll_end(context)).await;
+    }
+
+    fn tell_client(&self, close: Close) {
+        self.inbox.publish(|contents| {
+            contents.push(Message::Close(close));
+            contents.end = Some(End::Complete);
+        });
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let now = Instant::now();
+        let left = self.inbox.poll_aborted(context);
+        if left && self.patience.is_none() {
+            self.patience = Some(now + CLOSING);
+        }
+        if let Some(outcome) = self.poll_outbound(context, now) {
+            return Poll::Ready(outcome);
+        }
+        if let Some(outcome) = self.poll_inbound(context, now, left) {
+            return Poll::Ready(outcome);
+        }
+        self.poll_time(context, now)
+    }
+
+    /// Takes what the client has sent to the upstream.
+    fn poll_outbound(&mut self, context: &mut Context<'_>, now: Instant) -> Option<Outcome> {
+        let mut sent = 0;
+        while self.peer.poll_ready(context).is_ready() {
+            if sent > MESSAGE {
+                // The other direction wants its turn.
+                context.waker().wake_by_ref();
+                break;
+            }
+            let Poll::Ready(message) = self.outbox.poll_next(context) else {
+                break;
+            };
+            if let Message::Close(close) = message {
+                return Some(Outcome::Left(close));
+            }
+            self.busy = now;
+            if self.is_too_big(&message) {
+                return Some(Outcome::Ended {
+                    client: Close::new(TOO_BIG, ""),
+                    upstream: Some(Close::new(GOING_AWAY, "")),
+                    error: Some(Error::new(
+                        Kind::Protocol,
+                        "the client sent a message that is too big",
+                    )),
+                });
+            }
+            sent += message.size() + CHUNK_COST;
+            self.peer.send(message);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            self.unflushed = self.peer.poll_flush(context).is_pending();
+        }
+        None
+    }
+
+    fn is_too_big(&self, message: &Message) -> bool {
+        let most = self.settings.max_message_size;
+        most.is_some_and(|most| message.size() > most)
+    }
+
+    /// Takes what the upstream has sent to the client, as one publication.
+    fn poll_inbound(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Instant,
+        left: bool,
+    ) -> Option<Outcome> {
+        self.paused = !left && !self.inbox.poll_room(context);
+        if self.paused {
+            // Nobody listens, so silence says nothing.
+            (self.heard, self.pinged) = (now, None);
+            return None;
+        }
+        let mut batch = Vec::new();
+        let mut size = 0;
+        let mut outcome = None;
+        while size < MESSAGE && outcome.is_none() {
+            let Poll::Ready(received) = self.peer.poll_receive(context) else {
+                break;
+            };
+            match received {
+                // Behind a socket tungstenite has counted before.
+                Ok(message) if self.is_too_big(&message) => {
+                    outcome = Some(Outcome::Ended {
+                        client: Close::new(FAILED, ""),
+                        upstream: Some(Close::new(TOO_BIG, "")),
+                        error: Some(Error::new(Kind::Protocol, "a message is too big")),
+                    });
+                }
+                Ok(message) => {
+                    self.busy = now;
+                    size += message.size() + CHUNK_COST;
+                    if matches!(message, Message::Close(_)) {
+                        outcome = Some(Outcome::Closed);
+                    }
+                    batch.push(message);
+                }
+                Err(fault) => outcome = Some(Outcome::Fault(fault)),
+            }
+        }
+        if size >= MESSAGE {
+            context.waker().wake_by_ref();
+        }
+        if !batch.is_empty() && !left {
+            let ended = matches!(outcome, Some(Outcome::Closed));
+            self.inbox.publish(|contents| {
+                for message in batch {
+                    contents.push(message);
+                }
+                if ended {
+                    contents.end = Some(End::Complete);
+                }
+            });
+        }
+        outcome
+    }
+
+    /// Sends pings when they are due, and ends what takes too long.
+    fn poll_time(&mut self, context: &mut Context<'_>, mut now: Instant) -> Poll<Outcome> {
+        loop {
+            let heard = self.peer.heard_at();
+            if heard > self.heard {
+                (self.heard, self.pinged) = (heard, None);
+            }
+            let failed = |error: &'static str, upstream| Outcome::Ended {
+                client: Close::new(FAILED, ""),
+                upstream,
+                error: Some(Error::new(Kind::ReadTimeout, error)),
+            };
+            if let (Some(limit), Some(pinged)) = (self.settings.ping_timeout, self.pinged)
+                && pinged + limit <= now
+            {
+                return Poll::Ready(failed("no answer to a ping in time", None));
+            }
+            if self
+                .settings
+                .idle_timeout
+                .is_some_and(|limit| self.busy + limit <= now)
+            {
+                let upstream = Some(Close::new(GOING_AWAY, ""));
+                return Poll::Ready(failed("no message in time", upstream));
+            }
+            if self.patience.is_some_and(|due| due <= now) {
+                return Poll::Ready(Outcome::Ended {
+                    client: Close::new(GOING_AWAY, ""),
+                    upstream: None,
+                    error: None,
+                });
+            }
+            if self.ping_due().is_some_and(|due| due <= now) {
+                self.pinged = Some(now);
+                if self.peer.poll_ready(context).is_ready() {
+                    self.peer.ping();
+                    self.unflushed = self.peer.poll_flush(context).is_pending();
+                }
+            }
+            let Some(next) = self.next_deadline() else {
+                return Poll::Pending;
+            };
+            // A timer that is early is cheaper than one that is set anew with each message.
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if timer.deadline() > next || timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            now = Instant::now();
+        }
+    }
+
+    fn ping_due(&self) -> Option<Instant> {
+        let interval = self.settings.ping_interval.filter(|_| !self.paused)?;
+        match (self.pinged, self.settings.ping_timeout) {
+            (Some(_), Some(_)) => None,
+            (pinged, _) => Some(pinged.unwrap_or(self.heard) + interval),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let after = |start: Option<Instant>, limit: Option<Duration>| Some(start? + limit?);
+        [
+            self.ping_due(),
+            after(self.pinged, self.settings.ping_timeout),
+            after(Some(self.busy), self.settings.idle_timeout),
+            self.patience,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
