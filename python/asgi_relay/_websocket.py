@@ -80,10 +80,28 @@ class WebSocketPump(Companion):
             try:
                 await self.end(self._complete)
             finally:
-                self._web_socket.finish(key)
+                if key is not None:
+                    self._web_socket.unpark(key)
+                self._web_socket.finish()
         # uvicorn's older implementation sends nothing to a client that has left, and says so.
         if self._error is not None and not self._left:
             raise self._error
+
+    async def end(self, complete: bool) -> None:
+        """Stop what runs beside; an app in this process may go on until the relay's end."""
+        if not self._calls:
+            await super().end(complete)
+            return
+        watch = self._port.spawn(self._guarded(self._cancel_calls))
+        try:
+            await super().end(complete)
+        finally:
+            watch.cancel()
+
+    async def _cancel_calls(self) -> None:
+        await parked(self._web_socket, self._web_socket.park_end, self._port)
+        for _, job in self._calls:
+            job.cancel()
 
     def _abort(self) -> None:
         super()._abort()

@@ -110,7 +110,8 @@ impl WebSocket {
         Ok(inner.port.get().wait(waiter, |key| inner.inbox.park(key)))
     }
 
-    /// Has `waiter` answered when the relay's end calls the pump off, until `finish`.
+    /// Has `waiter` answered when the relay's end calls the pump off; `None` where it has, else a key
+    /// for `unpark`.
     fn park_end(&self, waiter: Py<PyAny>) -> PyResult<Option<usize>> {
         let inner = self.inner()?;
         let port = inner.port.get();
@@ -118,16 +119,13 @@ impl WebSocket {
     }
 
     /// The pump has ended.
-    fn finish(&self, key: Option<usize>) -> PyResult<()> {
-        let inner = self.inner()?;
-        if key.is_some_and(|key| inner.called_off.unpark(key)) {
-            drop(inner.port.get().remove(key));
-        }
-        let mut presence = inner
-            .presence
+    fn finish(&self) -> PyResult<()> {
+        let presence = &self.inner()?.presence;
+        let presence = presence
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(presence.take());
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(presence);
         Ok(())
     }
 
@@ -142,7 +140,10 @@ impl WebSocket {
     /// The waiter with this key waits no longer.
     fn unpark(&self, key: usize) -> PyResult<()> {
         let inner = self.inner()?;
-        if inner.inbox.unpark(key) || inner.outbox.unpark_writer(key) {
+        let waited = inner.inbox.unpark(key)
+            || inner.outbox.unpark_writer(key)
+            || inner.called_off.unpark(key);
+        if waited {
             drop(inner.port.get().remove(Some(key)));
         }
         Ok(())
