@@ -36,6 +36,9 @@ pub(crate) struct Started {
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Relay {
     config: Config,
+    /// What the constructor made to try the configuration; the first start uses it, as reading
+    /// the platform's authorities takes its time.
+    fresh: Mutex<Option<Arc<engine::relay::Relay>>>,
     /// With the generation of the process that started it.
     started: Mutex<Option<(u64, Started)>>,
 }
@@ -52,6 +55,11 @@ impl Relay {
         started
     }
 
+    fn take_fresh(&self) -> Option<Arc<engine::relay::Relay>> {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.take()
+    }
+
     fn started(&self) -> PyResult<Started> {
         let mut started = self.lock();
         if let Some((_, started)) = &*started {
@@ -60,7 +68,10 @@ impl Relay {
         let new = Started {
             runtime: Runtime::shared(&REGISTRY)
                 .map_err(|error| PyOSError::new_err(error.to_string()))?,
-            relay: engine(&self.config)?,
+            relay: match self.take_fresh() {
+                Some(fresh) => fresh,
+                None => engine(&self.config)?,
+            },
         };
         *started = Some((generation(), new.clone()));
         Ok(new)
@@ -79,9 +90,10 @@ impl Relay {
     fn new(settings: Settings) -> PyResult<Self> {
         let config = settings.into_config()?;
         // Certificates and keys are tried now, not at the first request.
-        engine(&config)?;
+        let fresh = engine(&config)?;
         Ok(Self {
             config,
+            fresh: Mutex::new(Some(fresh)),
             started: Mutex::new(None),
         })
     }
