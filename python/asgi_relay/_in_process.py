@@ -110,6 +110,7 @@ class _WebSocketExchange:
                 room = link.send_text(text)
             else:
                 room = link.send_bytes(octets_of(message, "bytes"))
+            self._port.flush_soon()
             if not room:
                 await parked(link, link.park_writer, self._port)
         else:

@@ -138,6 +138,7 @@ class WebSocketPump(Companion):
                 room = web_socket.send_text(text)
             else:
                 room = web_socket.send_bytes(octets_of(message, "bytes"))
+            port.flush_soon()
             if not room:
                 await parked(web_socket, web_socket.park_writer, port)
 

@@ -12,10 +12,10 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::convert::{self, header_list};
 use super::exchange::{ABORTED, COMPLETE, FAILED, NOTES, note_list};
-use super::generation;
 use super::port::Port;
 use super::relay::Started;
 use super::scope::Downstream;
+use super::{REGISTRY, generation};
 use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::pipe::Pipe;
 use crate::engine::relay::{InFlight, Request};
@@ -203,18 +203,15 @@ impl WebSocket {
         note_list(py, notes, &inner.port)
     }
 
-    /// Sends a text; returns whether there is room for more.
+    /// Sends a text with the next `flush`; returns whether there is room for more.
     fn send_text(&self, text: &Bound<'_, PyString>) -> PyResult<bool> {
         let text = Utf8Bytes::from(text.to_str()?);
-        Ok(self.inner()?.outbox.push(Message::Text(text)))
+        Ok(self.inner()?.send(Message::Text(text)))
     }
 
-    /// Sends octets; returns whether there is room for more.
+    /// Sends octets with the next `flush`; returns whether there is room for more.
     fn send_bytes(&self, octets: &Bound<'_, PyBytes>) -> PyResult<bool> {
-        Ok(self
-            .inner()?
-            .outbox
-            .push(Message::Binary(convert::octets(octets))))
+        Ok(self.inner()?.send(Message::Binary(convert::octets(octets))))
     }
 
     /// Closes behind what has been sent, with the code of whoever left (`None`: there was none);
@@ -231,6 +228,17 @@ impl WebSocket {
 }
 
 impl Inner {
+    /// What is sent in one round of the event loop wakes the engine's thread once.
+    fn send(&self, message: Message) -> bool {
+        let (room, reader) = self.outbox.push(message);
+        match (reader, REGISTRY.current()) {
+            (Some(reader), Some(runtime)) => runtime.enqueue(Box::new(move || reader.wake())),
+            (Some(reader), None) => reader.wake(),
+            (None, _) => {}
+        }
+        room
+    }
+
     fn close(&self, close: Close) -> Option<Py<PyAny>> {
         if !self.outbox.end(Message::Close(close)) && self.inbox.is_aborted() {
             return None;

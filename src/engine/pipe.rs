@@ -52,17 +52,17 @@ impl<T: Item> Pipe<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an item in; returns whether there is room for more.
-    pub fn push(&self, item: T) -> bool {
+    /// Puts an item in; returns whether there is room for more, and the reader where it waits: to
+    /// be woken by the caller, who may have others to wake with it.
+    #[must_use]
+    pub fn push(&self, item: T) -> (bool, Option<Waker>) {
         let mut state = self.lock();
         if state.ended {
-            return true;
+            return (true, None);
         }
         state.queued += cost(&item);
         state.queue.push_back(item);
-        let room = state.queued < CAPACITY;
-        wake(state);
-        room
+        (state.queued < CAPACITY, state.reader.take())
     }
 
     /// Nothing comes behind `last`; `false` where the pipe had ended already.
