@@ -44,7 +44,7 @@ class WebSocketPump(Companion):
         super().__init__(web_socket, *ends)
         self._web_socket = web_socket
         self._scope = scope
-        self._send_on = send
+        self._send = send
         self._rewrite = rewrite
         self._granian = is_granian(scope)
         self._accepted = False
@@ -155,10 +155,16 @@ class WebSocketPump(Companion):
 
     async def _write_all(self) -> bool:
         """Send what comes from the upstream; whether it came to its end."""
-        web_socket, port = self._web_socket, self._port
-        refusal = None
+        web_socket, send, create_waiter = self._web_socket, self._send, self._port.create_waiter
         while True:
-            await parked(web_socket, web_socket.park, port)
+            waiter = create_waiter()
+            key = web_socket.park(waiter)
+            if key is not None:
+                try:
+                    await waiter
+                except BaseException:
+                    web_socket.unpark(key)
+                    raise
             taken = web_socket.take(self._rewrite)
             if taken is None:
                 continue
@@ -167,43 +173,53 @@ class WebSocketPump(Companion):
                 self._handle_notes()
             if flags & ABORTED:
                 return False
-            if status == 101:
-                self._accepted = True
-                await self._send(
-                    {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
-                )
-            elif status:
-                refusal = Refusal(self._scope, self._send, status, headers)
-            if refusal is not None:
-                if refusal.add(b"".join(messages), flags):
-                    continue
-                await self._stop_reading()
-                return await refusal.send(web_socket, port)
-            for message in messages:
-                if type(message) is str:
-                    await self._send({"type": "websocket.send", "text": message})
-                elif type(message) is bytes:
-                    await self._send({"type": "websocket.send", "bytes": message})
-                else:
-                    await self._close(*message)
-            if flags & FAILED:
-                await self._close(_GOING_AWAY, "")
+            try:
+                if status == 101:
+                    self._accepted = True
+                    await send(
+                        {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
+                    )
+                elif status:
+                    return await self._refuse(status, headers, messages, flags)
+                for message in () if self._deaf else messages:
+                    if type(message) is str:
+                        await send({"type": "websocket.send", "text": message})
+                    elif type(message) is bytes:
+                        await send({"type": "websocket.send", "bytes": message})
+                    else:
+                        await self._close(*message)
+                if flags & FAILED:
+                    await self._close(_GOING_AWAY, "")
+            except OSError:
+                # How a server says that the client has left (ASGI's specification). What that said
+                # before is still to be received, so only what comes for it is lost.
+                self._deaf = True
+                if self._receiving:
+                    self._await_last_words()
             if flags & (COMPLETE | FAILED):
                 return True
             # Not to be kept through the wait for the next one.
             del taken, messages
 
-    async def _send(self, message: Message) -> None:
-        if self._deaf:
-            return
-        try:
-            await self._send_on(message)
-        except OSError:
-            # How a server says that the client has left (ASGI's specification). What that said
-            # before is still to be received, so only what comes for it is lost.
-            self._deaf = True
-            if self._receiving:
-                self._await_last_words()
+    async def _refuse(self, status: int, headers: Any, messages: list[Any], flags: int) -> bool:
+        """Send a refusal, once it is whole; whether it came so."""
+        web_socket = self._web_socket
+        refusal = Refusal(self._scope, self._send, status, headers)
+        while refusal.add(b"".join(messages), flags):
+            await parked(web_socket, web_socket.park, self._port)
+            taken = web_socket.take(None)
+            messages, flags = (taken[3], taken[4]) if taken is not None else ([], 0)
+            if flags & NOTES:
+                self._handle_notes()
+            if flags & ABORTED:
+                return False
+        await self._stop_reading()
+        return await refusal.send(web_socket, self._port)
+
+    async def _close(self, code: int, reason: str) -> None:
+        if not self._deaf:
+            await self._stop_reading()
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     def _await_last_words(self) -> None:
         number = self._received
@@ -215,10 +231,6 @@ class WebSocketPump(Companion):
                 self._finish()
 
         self._start(wait)
-
-    async def _close(self, code: int, reason: str) -> None:
-        await self._stop_reading()
-        await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _stop_reading(self) -> None:
         """Before the end: granian sends none while a `receive` waits."""
