@@ -103,7 +103,7 @@ lint-python: $(VENV)/.dev $(VENV)/.built  ## ruff, mypy, and the stubs against t
 .PHONY: test-python
 test-python: $(VENV)/.dev $(VENV)/.built  ## pytest (ARGS=… is passed on)
 	$(call say,"testing the whole: pytest $(ARGS)")
-	@$(PY) -m pytest -n 6 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadfile $(ARGS)
 
 # Same profile, features and interpreter as `maturin develop`, so this wheel costs no second compilation.
 .PHONY: wheels-check
