@@ -69,18 +69,20 @@ def optional_time(parameter: str, value: object) -> float | None:
     """Seconds, more than none; `None` is for ever."""
     if value is None:
         return None
-    if number(parameter, value) == 0:
+    seconds = number(parameter, value)
+    if seconds == 0:
         raise ValueError(f"{parameter}: {value!r} is not allowed; more than 0, or None")
-    return number(parameter, value)
+    return seconds
 
 
 def optional_size(parameter: str, value: object) -> int | None:
     """Octets, at least one; `None` is any number."""
     if value is None:
         return None
-    if whole_number(parameter, value) == 0:
+    octets = whole_number(parameter, value)
+    if octets == 0:
         raise ValueError(f"{parameter}: {value!r} is not allowed; 1 or more, or None")
-    return whole_number(parameter, value)
+    return octets
 
 
 def names(parameter: str, value: object) -> list[str]:

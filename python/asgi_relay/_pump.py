@@ -189,12 +189,18 @@ def log_event(logger: logging.Logger | None, name: str, fields: dict[str, Any]) 
         logger.info("reverse_proxy.%s %s", name, line, extra={"event": name, **fields})
 
 
-async def send_text(send: Send, status: int, text: str) -> None:
-    """A whole response in plain text."""
+def plain_text(text: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of a response in plain text."""
     body = text.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode("ascii")),
     ]
+    return headers, body
+
+
+async def send_text(send: Send, status: int, text: str) -> None:
+    """A whole response in plain text."""
+    headers, body = plain_text(text)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -7,7 +7,18 @@ from typing import Any
 
 from . import _engine
 from ._loop import Job, Port, parked
-from ._pump import ABORTED, COMPLETE, FAILED, NOTES, Companion, Message, Scope, Send, octets_of
+from ._pump import (
+    ABORTED,
+    COMPLETE,
+    FAILED,
+    NOTES,
+    Companion,
+    Message,
+    Scope,
+    Send,
+    octets_of,
+    plain_text,
+)
 
 # What a refusal needs of the server; without it there is only a close before the acceptance.
 _DENIAL = "websocket.http.response"
@@ -19,7 +30,6 @@ _GATHERED = 1024 * 1024
 _NO_CODE = 1005
 _VANISHED = 1006
 _GOING_AWAY = 1001
-
 
 # Turns of the loop in which a client that has left should be heard of by `receive`, too, and in
 # which a last message should be sent.
@@ -70,9 +80,9 @@ class WebSocketPump(Companion):
         try:
             await self._end
             # Called off by the end of the relay: what it says last should still go.
-            turns = 0 if self._over else _LAST_TURNS
-            while turns and not self._over:
-                turns -= 1
+            for _ in range(_LAST_TURNS):
+                if self._over:
+                    break
                 await self._turn()
         finally:
             # Where the client was told of the end, there is nothing left to close.
@@ -157,6 +167,7 @@ class WebSocketPump(Companion):
         """Send what comes from the upstream; whether it came to its end."""
         web_socket, send, create_waiter = self._web_socket, self._send, self._port.create_waiter
         while True:
+            # `parked`, written out: that is a coroutine less for each message.
             waiter = create_waiter()
             key = web_socket.park(waiter)
             if key is not None:
@@ -303,11 +314,7 @@ def without_repeats(headers: Any) -> list[tuple[bytes, bytes]]:
 
 async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:
     """Refuse a handshake in plain text."""
-    body = text.encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode("ascii")),
-    ]
+    headers, body = plain_text(text)
     refusal = Refusal(scope, send, status, headers)
     refusal.add(body, COMPLETE)
     await refusal.send(None, None)

@@ -106,13 +106,11 @@ impl<'a> Session<'a> {
             self.tell_client(close.clone());
         }
         if client.is_none() || upstream.is_some() {
-            let mut parting = std::pin::pin!(timeout(CLOSING, self.part(upstream, reads_on)));
-            let mut over = std::pin::pin!(relay.over());
-            poll_fn(|context| match over.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => parting.as_mut().poll(context).map(drop),
-            })
-            .await;
+            tokio::select! {
+                biased;
+                () = relay.over() => {}
+                _ = timeout(CLOSING, self.part(upstream, reads_on)) => {}
+            }
         }
     }
 

@@ -50,18 +50,24 @@ pub async fn run(in_flight: InFlight, request: Request, inbox: Arc<Inbox>, outbo
     outbox.close();
 }
 
+/// The work's outcome; `None` where the client leaves before.
+async fn unless_aborted<F: Future>(inbox: &Inbox, work: F) -> Option<F::Output> {
+    let mut work = std::pin::pin!(work);
+    poll_fn(|context| match inbox.poll_aborted(context) {
+        true => Poll::Ready(None),
+        false => work.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
 /// Opens the upstream's end and publishes its 101, or whatever it answers instead.
 async fn open(
     relay: &Relay,
     request: Request,
     inbox: &Inbox,
 ) -> Option<(Box<dyn Peer + Send>, Provenance)> {
-    let mut exchange = Box::pin(relay.exchange(request, inbox));
-    let outcome = poll_fn(|context| match inbox.poll_aborted(context) {
-        true => Poll::Ready(None),
-        false => exchange.as_mut().poll(context).map(Some),
-    });
-    let mut response = match outcome.await? {
+    let exchange = relay.exchange(request, inbox);
+    let mut response = match unless_aborted(inbox, exchange).await? {
         Ok(response) => response,
         Err(error) => {
             inbox.publish(|contents| fail(contents, &error));
@@ -73,12 +79,8 @@ async fn open(
         stream,
     }) = response.switched.take()
     else {
-        let mut refusal = Box::pin(pass_on(relay, &mut response, inbox));
-        poll_fn(|context| match inbox.poll_aborted(context) {
-            true => Poll::Ready(()),
-            false => refusal.as_mut().poll(context),
-        })
-        .await;
+        let refusal = pass_on(relay, &mut response, inbox);
+        unless_aborted(inbox, refusal).await;
         return None;
     };
     let most = relay.config.web_sockets.max_message_size;
