@@ -18,6 +18,7 @@ use super::relay::{Relay, Request};
 use super::report::{Observer, Provenance};
 use super::target::{Target, request_target};
 use super::websocket::Switched;
+use super::websocket::handshake::Handshake;
 
 /// A response on its way to the client.
 #[derive(Debug)]
@@ -104,7 +105,11 @@ impl Relay {
                         let policy = &self.response_policy;
                         let headers = match &answer.switched {
                             None => policy.headers(answer.status, &answer.headers),
-                            Some(_) => policy.handshake_headers(&answer.headers),
+                            Some(_) => {
+                                let passes =
+                                    request.handshake.as_ref().is_some_and(Handshake::passes);
+                                policy.handshake_headers(&answer.headers, passes)
+                            }
                         };
                         let headers = headers.inspect_err(|error| {
                             self.report(observer, "upstream_error", &to, None, Err(error));

@@ -43,13 +43,18 @@ impl ResponsePolicy {
         self.list(status, headers)
     }
 
-    /// The headers of an accepted handshake for the client, without those of the hop's own.
+    /// The headers of an accepted handshake for the client, without those of the hop's own, unless
+    /// the handshake `passes` through to the client.
     ///
     /// # Errors
     /// As for [`ResponsePolicy::headers`].
-    pub fn handshake_headers(&self, headers: &HeaderMap) -> Result<HeaderList, Error> {
+    pub fn handshake_headers(
+        &self,
+        headers: &HeaderMap,
+        passes: bool,
+    ) -> Result<HeaderList, Error> {
         let mut list = self.list(StatusCode::NO_CONTENT, headers)?;
-        list.retain(|(name, _)| !is_own(name));
+        list.retain(|(name, _)| passes || !is_own(name));
         Ok(list)
     }
 
