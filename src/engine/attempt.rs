@@ -62,7 +62,7 @@ impl Relay {
         }
         let repeatable = is_idempotent(&request.method);
         // A streamed body may be too large to be sent again.
-        let streamed = matches!(request.body, Source::Streamed(_));
+        let streamed = matches!(request.body, Source::Streamed(_) | Source::Pulled(_));
         let mut freshness = if repeatable && !streamed {
             Freshness::Any
         } else {

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::error::{Error, Kind};
+use super::pull::{self, Pull};
 use super::upload::{Reader, Upload};
 use super::upstream::failure;
 use super::upstream::memory::Guard;
@@ -26,6 +27,8 @@ pub enum Source {
     Whole(Bytes),
     /// A body that is still arriving.
     Streamed(Arc<Upload>),
+    /// A body that arrives as it is asked for.
+    Pulled(Arc<Pull>),
 }
 
 impl Source {
@@ -36,6 +39,7 @@ impl Source {
             Self::Empty => Content::Empty,
             Self::Whole(bytes) => Content::Whole(bytes.clone()),
             Self::Streamed(upload) => Content::Streamed(upload.reader()?),
+            Self::Pulled(pull) => Content::Pulled(pull.reader()?),
         };
         Some(RequestBody {
             content,
@@ -76,6 +80,7 @@ enum Content {
     Empty,
     Whole(Bytes),
     Streamed(Reader),
+    Pulled(pull::Reader),
 }
 
 /// What hyper sends as a request's body.
@@ -117,6 +122,13 @@ impl Body for RequestBody {
                 }
                 next
             }
+            Content::Pulled(reader) => {
+                let next = ready!(reader.poll_frame(context));
+                if next.is_none() || reader.is_complete() {
+                    this.sent.set();
+                }
+                return Poll::Ready(next);
+            }
         };
         Poll::Ready(next.map(|chunk| chunk.map(Frame::data)))
     }
@@ -126,6 +138,7 @@ impl Body for RequestBody {
             Content::Empty => true,
             Content::Whole(_) => false,
             Content::Streamed(reader) => reader.is_complete(),
+            Content::Pulled(reader) => reader.is_complete(),
         }
     }
 
@@ -133,11 +146,14 @@ impl Body for RequestBody {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Streamed(reader) => reader
-                .length()
-                .map_or_else(SizeHint::new, SizeHint::with_exact),
+            Content::Streamed(reader) => exactly(reader.length()),
+            Content::Pulled(reader) => exactly(reader.length()),
         }
     }
+}
+
+fn exactly(length: Option<u64>) -> SizeHint {
+    length.map_or_else(SizeHint::new, SizeHint::with_exact)
 }
 
 /// A response's body, read with an idle timeout.
@@ -203,12 +219,32 @@ impl ResponseBody {
         }
     }
 
-    /// The next chunk; `None` at the end of a complete body.
+    /// The next chunk; `None` at the end of a complete body. Trailers have no place in ASGI: they
+    /// end here.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            let frame = match ready!(self.poll_frame(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => frame,
+            };
+            if let Ok(data) = frame.into_data() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
+
+    /// The next chunk, or the trailers; `None` at the end of a complete body.
+    pub fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),
-            ResponseContent::Http { incoming, .. } => poll_incoming(incoming, context),
-            ResponseContent::Memory { reader, .. } => reader.poll_next(context),
+            ResponseContent::Http { incoming, .. } => Pin::new(incoming)
+                .poll_frame(context)
+                .map_err(|error| failure::body(&error)),
+            ResponseContent::Memory { reader, .. } => reader.poll_next(context).map_ok(Frame::data),
         };
         let Poll::Ready(next) = next else {
             return self.poll_idle(context).map(|error| Some(Err(error)));
@@ -252,22 +288,5 @@ impl ResponseBody {
             Kind::ReadTimeout,
             "the upstream stopped in the middle of its answer",
         ))
-    }
-}
-
-fn poll_incoming(
-    incoming: &mut Incoming,
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, Error>>> {
-    loop {
-        let frame = match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(failure::body(&error)))),
-            Some(Ok(frame)) => frame,
-        };
-        // Trailers have no place in ASGI: they end here.
-        if let Ok(data) = frame.into_data() {
-            return Poll::Ready(Some(Ok(data)));
-        }
     }
 }
