@@ -7,3 +7,7 @@
     missing_docs,
     unreachable_pub
 )]
+
+mod config;
+mod routes;
+mod server;

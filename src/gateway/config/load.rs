@@ -132,6 +132,7 @@ fn told_once(file: &str, notices: &[(Place, String)]) -> Vec<String> {
             .count();
         let more = match more {
             0 => String::new(),
+            1 => " (and in 1 more place)".to_owned(),
             more => format!(" (and in {more} more places)"),
         };
         lines.push(format!("{}{message}{more}", Located(file, place)));

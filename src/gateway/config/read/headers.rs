@@ -26,6 +26,7 @@ pub(super) fn headers(
         allow_request: some_names(check, section, "allow_request_headers"),
         drop_response: names(check, section.list("drop_response_headers")),
         allow_response: some_names(check, section, "allow_response_headers"),
+        trailers: true,
     }
 }
 

@@ -1,0 +1,4 @@
+//! The listener, over real sockets: bytes in, bytes out.
+
+mod http1;
+mod support;
