@@ -9,6 +9,7 @@ use super::attempt::Destination;
 use super::doorbell::Doorbell;
 use super::error::Error;
 use super::relay::Relay;
+use super::target::Target;
 use super::upstream::memory::Call;
 
 /// What is told while an exchange goes on.
@@ -101,6 +102,20 @@ impl Relay {
 pub struct Provenance {
     pub(super) to: Destination,
     pub(super) attempt: u32,
+}
+
+impl Provenance {
+    /// The number of the try, counted from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The upstream.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.to.target
+    }
 }
 
 /// A URL for the log: no user information, no query value.

@@ -96,7 +96,11 @@ fn platform_roots() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
+/// The authorities in a PEM file, or in a folder of such files.
+///
+/// # Errors
+/// Where there is none.
+pub fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
     let failed = |error: &dyn fmt::Display| verify(format!("{}: {error}", path.display()));
     let files = if path.is_dir() {
         let entries = std::fs::read_dir(path).map_err(|error| failed(&error))?;
@@ -119,9 +123,14 @@ fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-type Chain = Vec<CertificateDer<'static>>;
+/// A certificate and what chains it to its authority.
+pub type Chain = Vec<CertificateDer<'static>>;
 
-fn load_identity(identity: &Identity) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {
+/// Reads a certificate chain and its key.
+///
+/// # Errors
+/// Where a file cannot be read or holds nothing usable.
+pub fn load_identity(identity: &Identity) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {
     let path = &identity.certificate;
     let chain: Result<Chain, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let chain = chain.map_err(|error| cert(path, error))?;
