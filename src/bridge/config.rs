@@ -97,6 +97,7 @@ impl Settings {
                     "allow_response_headers",
                     self.allow_response_headers,
                 )?,
+                trailers: false,
             },
             retry: RetryPolicy {
                 max_retries: self.max_retries,

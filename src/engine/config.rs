@@ -48,6 +48,8 @@ pub struct Headers {
     pub drop_response: Vec<HeaderName>,
     /// Where present, only these are sent to the client.
     pub allow_response: Option<Vec<HeaderName>>,
+    /// The client can be sent trailers: it is told which ones to expect.
+    pub trailers: bool,
 }
 
 /// How WebSockets are watched, and what they may carry; `None` is for ever, or any size.

@@ -91,6 +91,11 @@ impl Relay {
         if config.target.origin().secure {
             connector.tls()?;
         }
+        let mut response_policy =
+            ResponsePolicy::new(headers.drop_response, headers.allow_response);
+        if headers.trailers {
+            response_policy = response_policy.with_trailers();
+        }
         Ok(Arc::new(Self {
             request_policy: RequestPolicy::new(
                 config.target.authority().clone(),
@@ -99,7 +104,7 @@ impl Relay {
                 headers.drop_request,
                 headers.allow_request,
             ),
-            response_policy: ResponsePolicy::new(headers.drop_response, headers.allow_response),
+            response_policy,
             pool: Pool::new(connector, config.limits, config.timeouts.pool),
             config,
             in_flight: Mutex::default(),

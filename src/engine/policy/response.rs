@@ -1,7 +1,7 @@
 //! The response policy: which of the upstream's headers the client gets, and whether the head can
 //! be trusted at all. Pure.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode};
 
 use super::headers::{HeaderList, NameSet, hop_by_hop, name_set, nominated};
@@ -27,6 +27,13 @@ impl ResponsePolicy {
             removed: name_set(hop_by_hop().into_iter().chain(dropped)),
             allowed: allowed.map(framing),
         }
+    }
+
+    /// Also passes what announces trailers.
+    #[must_use]
+    pub fn with_trailers(mut self) -> Self {
+        self.removed.remove(TRAILER);
+        self
     }
 
     /// The headers for the client.
