@@ -22,7 +22,10 @@ fn a_request_arrives_and_its_answer_comes_back() {
         "x-forwarded-proto: http",
         "x-forwarded-host: example.org",
     ] {
-        assert!(lines.iter().any(|line| line == expected), "{expected}: {head}");
+        assert!(
+            lines.iter().any(|line| line == expected),
+            "{expected}: {head}"
+        );
     }
     assert!(header(&head, "x-own").is_none());
     assert_eq!(header(&head, "x-request-id").map(str::len), Some(32));
@@ -112,12 +115,14 @@ fn an_unfinished_upload_never_looks_finished() {
 fn an_upstream_that_dies_in_its_answer_leaves_a_broken_one() {
     let upstream = Upstream::bind();
     let gateway = start(&relaying(&upstream, ""));
-    for framing in ["content-length: 10", "transfer-encoding: chunked"] {
+    for framing in ["content-length: 50", "transfer-encoding: chunked"] {
         let mut client = Peer::client(&gateway);
         client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
         let mut peer = upstream.accept();
         peer.head();
-        peer.say(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nabcde\r\n"));
+        peer.say(format!(
+            "HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nabcde\r\n"
+        ));
         client.until("abc");
         drop(peer);
         let rest = client.ended();
@@ -194,8 +199,9 @@ fn chunked_beats_content_length_and_only_one_crosses() {
     peer.until("0\r\n\r\n");
     peer.say(ok("1"));
     assert_eq!(client.message().1, b"1");
-    // What is behind it is a request of its own, which the gateway sees as such.
-    assert!(peer.head().starts_with("GET /smuggled "));
+    // Whoever sent both may mean what is behind it as part of the body (RFC 9112 §6.3).
+    assert_eq!(client.ended(), "");
+    assert!(!upstream.has_connection());
 }
 
 #[test]
@@ -216,11 +222,19 @@ fn who_the_client_is_comes_from_trusted_proxies_alone() {
     assert_eq!(header(&head, "x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(header(&head, "x-forwarded-proto"), Some("http"));
     assert_eq!(header(&head, "x-forwarded-host"), Some("h"));
-    for gone in ["x-forwarded-port", "forwarded", "x-real-ip", "x_forwarded_for"] {
+    for gone in [
+        "x-forwarded-port",
+        "forwarded",
+        "x-real-ip",
+        "x_forwarded_for",
+    ] {
         assert_eq!(header(&head, gone), None, "{gone}");
     }
     let head = seen("  trusted_proxies: [127.0.0.0/8]");
-    assert_eq!(header(&head, "x-forwarded-for"), Some("192.0.2.9, 127.0.0.1"));
+    assert_eq!(
+        header(&head, "x-forwarded-for"),
+        Some("192.0.2.9, 127.0.0.1")
+    );
     assert_eq!(header(&head, "x-forwarded-proto"), Some("https"));
     assert_eq!(header(&head, "x-forwarded-host"), Some("claimed"));
     assert_eq!(header(&head, "forwarded"), Some("for=192.0.2.9"));

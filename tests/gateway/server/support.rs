@@ -19,7 +19,7 @@ pub(crate) fn settings(text: &str) -> Settings {
         text,
         "gateway.yaml",
         Path::new("/"),
-        &|_: &str| None,
+        &|_: &str| Err(std::env::VarError::NotPresent),
         &Overrides::default(),
     );
     loaded.unwrap_or_else(|error| panic!("{error}")).settings
@@ -126,7 +126,11 @@ impl Peer {
     pub(crate) fn next_head(&mut self) -> Option<String> {
         let mut first = [0];
         match self.0.read(&mut first) {
-            Ok(1) => Some(format!("{}{}", char::from(first[0]), self.until("\r\n\r\n"))),
+            Ok(1) => Some(format!(
+                "{}{}",
+                char::from(first[0]),
+                self.until("\r\n\r\n")
+            )),
             _ => None,
         }
     }
@@ -166,7 +170,9 @@ impl Peer {
 
     /// Sends a request without a body and reads the whole answer.
     pub(crate) fn get(&mut self, path: &str, headers: &str) -> (String, Vec<u8>) {
-        self.say(format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n{headers}\r\n"));
+        self.say(format!(
+            "GET {path} HTTP/1.1\r\nhost: gateway\r\n{headers}\r\n"
+        ));
         self.message()
     }
 }
