@@ -7,7 +7,7 @@ use url::Url;
 
 use super::attempt::Destination;
 use super::doorbell::Doorbell;
-use super::error::Error;
+use super::error::{Error, Kind};
 use super::relay::Relay;
 use super::target::Target;
 use super::upstream::memory::Call;
@@ -54,6 +54,10 @@ impl Relay {
         attempt: u32,
         error: &Error,
     ) {
+        // The client's doing, of which an upstream's log need not know.
+        if error.kind() == Kind::Abandoned {
+            return;
+        }
         let (name, attempt) = if error.kind().is_timeout() {
             ("upstream_timeout", Some(attempt))
         } else if self.config.retry.kinds.contains(&error.kind()) {
