@@ -151,7 +151,10 @@ mod tests {
             header(&build(1, 0x21, &six)).await,
             Some((Header::Client(client.into()), 4))
         );
-        assert_eq!(header(&build(1, 0x11, &addresses[..8])).await, None);
+        assert_eq!(
+            header(&build(1, 0x11, addresses.get(..8).unwrap_or_default())).await,
+            None
+        );
         assert_eq!(header(&build(7, 0x11, &addresses)).await, None);
     }
 }

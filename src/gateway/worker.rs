@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a client in HTTP/1.1 that asks for nothing is kept when the gateway stops.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// How long to wait where the system has no descriptor for another connection.
+/// How long to wait where there is no room for another connection, or no descriptor.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
 /// What a worker's tasks share.
@@ -258,7 +258,8 @@ async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening) {
                 break permit;
             }
             worker.registry.evict();
-            worker.gate.freed().await;
+            // Some may be idle by then.
+            let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
         };
         let plan = worker.plan();
         let listeners = &plan.blueprint.settings.server.listeners;

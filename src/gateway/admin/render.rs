@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::Admin;
-use crate::gateway::metrics::{BUCKETS, Counter, Histogram, RouteMetrics};
+use crate::gateway::metrics::{BUCKETS, Counter, Histogram, RouteMetrics, TargetMetrics};
 use crate::gateway::worker::Worker;
 
 /// All metrics.
@@ -35,6 +35,12 @@ pub(super) fn metrics(admin: &Admin) -> String {
     by_target(&mut page, &routes);
     page.0
 }
+
+/// One of a route's numbers.
+type OfRoute<T> = fn(&RouteMetrics) -> &T;
+
+/// One of a target's numbers.
+type OfTarget<T> = fn(&TargetMetrics) -> &T;
 
 type Routes<'a> = BTreeMap<&'a str, Vec<&'a Arc<RouteMetrics>>>;
 
@@ -68,7 +74,7 @@ fn by_route(page: &mut Page, routes: &Routes<'_>) {
         let sum: u64 = all.iter().map(flying).sum();
         page.line(name, &[("route", route)], sum);
     }
-    let counters: [(&str, &str, fn(&RouteMetrics) -> &Counter); 4] = [
+    let counters: [(&str, &str, OfRoute<Counter>); 4] = [
         ("asgi_relay_retries_total", "Tries after the first.", |of| {
             &of.retries
         }),
@@ -121,7 +127,7 @@ fn by_target(page: &mut Page, routes: &Routes<'_>) {
         let sum: u64 = all.iter().map(|target| target.sent.get()).sum();
         page.line(name, &[("route", route), ("target", target)], sum);
     });
-    let histograms: [(&str, &str, fn(&TargetMetrics) -> &Histogram); 2] = [
+    let histograms: [(&str, &str, OfTarget<Histogram>); 2] = [
         (
             "asgi_relay_request_duration_seconds",
             "From a request's head to the end of its response.",
@@ -141,8 +147,6 @@ fn by_target(page: &mut Page, routes: &Routes<'_>) {
         });
     }
 }
-
-use crate::gateway::metrics::TargetMetrics;
 
 fn each_target(routes: &Routes<'_>, mut show: impl FnMut(&str, &str, &[&TargetMetrics])) {
     for (route, all) in routes {

@@ -12,6 +12,11 @@ use super::section::{Item, Section, Value};
 use super::tables;
 use super::yaml::{self, Entry, Node};
 
+/// Characters of a key that are shown.
+const LONGEST_KEY: usize = 60;
+/// Mistakes that are kept: more than are told, as they are told in another order.
+const MOST_KEPT: usize = 200;
+
 /// Collects what there is to say about one file.
 pub(super) struct Check<'a> {
     /// Where variables come from.
@@ -29,7 +34,25 @@ pub(super) struct Check<'a> {
 impl Check<'_> {
     /// Tells a mistake.
     pub(super) fn mistake(&mut self, place: &Place, message: impl Into<String>) {
-        self.mistakes.push((place.clone(), message.into()));
+        if self.mistakes.len() < MOST_KEPT {
+            self.mistakes.push((place.clone(), message.into()));
+        }
+    }
+
+    /// Tells that a key is missing in `section`, unless a misspelt one may be it.
+    pub(super) fn missing(&mut self, section: &Section, message: &str) {
+        if !section.misspelt {
+            self.mistake(&section.place, message);
+        }
+    }
+
+    /// Whether nothing was wrong at `place` and below.
+    pub(super) fn is_sound(&self, place: &Place) -> bool {
+        let below = |other: &Place| match other.path.strip_prefix(&place.path) {
+            Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']),
+            None => false,
+        };
+        !self.mistakes.iter().any(|(other, _)| below(other))
     }
 
     /// Tells what somebody should know.
@@ -37,25 +60,12 @@ impl Check<'_> {
         self.notices.push((place.clone(), message.into()));
     }
 
-    /// The whole file, held against `table`.
-    pub(super) fn root(&mut self, table: &'static Table, node: &Node, place: &Place) -> Section {
-        match &node.value {
-            yaml::Value::List(_) => {
-                self.mistake(place, "found a list; a gateway's file is a mapping")
-            }
-            yaml::Value::Scalar { text, plain } if !(*plain && text.is_empty()) => {
-                self.mistake(place, "found text; a gateway's file is a mapping");
-            }
-            _ => {}
-        }
-        self.section(table, node, place)
-    }
-
     /// The mapping at `place`, held against `table`.
     pub(super) fn section(&mut self, table: &'static Table, node: &Node, place: &Place) -> Section {
         let mut section = Section {
             place: place.clone(),
             items: Vec::new(),
+            misspelt: false,
         };
         let empty = Vec::new();
         let entries = match &node.value {
@@ -71,6 +81,7 @@ impl Check<'_> {
             }
             let Some(key) = table.key(&entry.name) else {
                 self.unknown(table, &entry.name, &place);
+                section.misspelt = true;
                 continue;
             };
             let at = node_place(&place, value);
@@ -214,6 +225,11 @@ impl Check<'_> {
         let hint = if name == "<<" {
             "YAML 1.2 has no merge keys; give whole mappings an anchor, or repeat the keys"
                 .to_owned()
+        } else if name
+            .split_once(':')
+            .is_some_and(|(name, _)| table.key(name).is_some())
+        {
+            "put a space behind the colon".to_owned()
         } else if let Some(near) = nearest(name, names().map(|key| key.name)) {
             format!("did you mean {near}?")
         } else if let Some(owner) = tables::owner(name) {
@@ -277,19 +293,21 @@ fn default(key: &Key) -> Option<Value> {
 }
 
 fn entry_place(parent: &Place, entry: &Entry) -> Place {
-    let simple = |name: &str| {
-        name.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-/".contains(&b))
-            && name.len() <= 60
-    };
-    let name = match simple(&entry.name) {
-        true => entry.name.clone(),
-        false => quoted(&entry.name),
-    };
     Place {
         line: entry.line,
         column: entry.column,
-        ..parent.below(&name)
+        ..parent.below(&shown(&entry.name))
+    }
+}
+
+/// A key as messages show it. `authorization:Bearer …` without a space behind the colon is all key,
+/// so what stands behind the first odd character is not shown.
+fn shown(name: &str) -> String {
+    let plain = |letter: &char| letter.is_alphanumeric() || "_-/<".contains(*letter);
+    let word: String = name.chars().take_while(plain).take(LONGEST_KEY).collect();
+    match word.len() == name.len() && !word.is_empty() {
+        true => word,
+        false => word + "…",
     }
 }
 

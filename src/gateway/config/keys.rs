@@ -12,6 +12,9 @@ pub(super) struct Table {
     pub(super) groups: &'static [&'static [Key]],
 }
 
+/// Ten years in seconds: longer than anyone waits, and short enough to be added to any clock.
+pub(super) const LONGEST: f64 = 315_360_000.0;
+
 /// One key of a mapping.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -44,6 +47,10 @@ pub(super) enum Kind {
     Whole(u64, u64),
     /// A number from the first to the second.
     Number(f64, f64),
+    /// A number of seconds, perhaps 0.
+    Seconds,
+    /// A number of seconds above 0.
+    SomeSeconds,
     /// A number above 0, to this one.
     Positive(f64),
     /// Items of one kind.
@@ -109,6 +116,8 @@ impl Kind {
         let secret = |kind: &Self| match kind {
             Self::Secret(_) | Self::Headers => true,
             Self::List(kind) => kind.is_secret(),
+            // Whoever writes text in place of the mapping may have meant what is in it.
+            Self::Table(table) => table.keys().any(|key| key.kind.is_secret()),
             _ => false,
         };
         self.alternatives().iter().any(secret)
@@ -123,6 +132,8 @@ impl Kind {
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Whole(least, u64::MAX) => format!("a whole number, {least} or more"),
             Self::Whole(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Seconds => "a number of seconds".to_owned(),
+            Self::SomeSeconds => "a number of seconds above 0".to_owned(),
             Self::Number(least, most) => format!("a number from {least} to {most}"),
             Self::Positive(most) => format!("a number above 0, to {most}"),
             Self::List(kind) => format!("a list, each item {}", kind.description()),

@@ -70,6 +70,15 @@ pub fn from_text(
     overrides: &Overrides,
 ) -> Result<Loaded, ConfigError> {
     let mut tree = yaml::parse(text).map_err(|mistake| ConfigError::new(name, vec![mistake]))?;
+    let place = Place {
+        line: 1,
+        column: 1,
+        path: String::new(),
+    };
+    if let Some(found) = no_mapping(&tree) {
+        let message = format!("found {found}; a gateway's file is a mapping");
+        return Err(ConfigError::new(name, vec![(place, message)]));
+    }
     overlay(&mut tree, overrides);
     let mut check = Check {
         environment,
@@ -78,12 +87,7 @@ pub fn from_text(
         folder,
         files: Vec::new(),
     };
-    let place = Place {
-        line: 1,
-        column: 1,
-        path: String::new(),
-    };
-    let root = check.root(&GATEWAY, &tree, &place);
+    let root = check.section(&GATEWAY, &tree, &place);
     let settings = read::settings(&mut check, &root);
     if !check.mistakes.is_empty() {
         return Err(ConfigError::new(name, check.mistakes));
@@ -95,6 +99,15 @@ pub fn from_text(
         notices: told_once(name, &check.notices),
         files: check.files,
     })
+}
+
+/// What a file is instead of a mapping; nothing at all is an empty one.
+fn no_mapping(tree: &Node) -> Option<&'static str> {
+    match &tree.value {
+        Value::Map(_) => None,
+        Value::List(_) => Some("a list"),
+        Value::Scalar { text, plain } => (!plain || !text.is_empty()).then_some("text"),
+    }
 }
 
 fn environment(name: &str) -> Result<String, std::env::VarError> {

@@ -1,7 +1,7 @@
 //! What a scalar may stand for (YAML 1.2 §10.3.2, decimal numbers alone), and whether it is of the
 //! kind that a key wants.
 
-use super::keys::Kind;
+use super::keys::{Kind, LONGEST};
 use super::mistake::quoted;
 use super::section::Value;
 
@@ -92,6 +92,12 @@ pub(super) fn fits(kind: &Kind, scalar: &Scalar) -> Option<Value> {
         Kind::Number(least, most) => number
             .filter(|number| least <= number && number <= most)
             .map(Value::Number),
+        Kind::Seconds => number
+            .filter(|number| (0.0..=LONGEST).contains(number))
+            .map(Value::Number),
+        Kind::SomeSeconds => number
+            .filter(|number| *number > 0.0 && *number <= LONGEST)
+            .map(Value::Number),
         Kind::Positive(most) => number
             .filter(|number| *number > 0.0 && number <= most)
             .map(Value::Number),
@@ -135,13 +141,19 @@ impl Scalar {
         }
     }
 
-    /// Whether quotes are all that it needs.
+    /// Whether quotes are all that it needs: where a number might stand, another one is meant.
     pub(super) fn would_fit_quoted(&self, kind: &Kind) -> bool {
         let quoted = Self {
             plain: false,
             ..self.clone()
         };
-        self.plain && !self.is_null() && fits(kind, &quoted).is_some()
+        let wants_text = kind.alternatives().iter().all(|kind| {
+            matches!(
+                kind,
+                Kind::Null | Kind::Text(_) | Kind::Secret(_) | Kind::Path(_)
+            )
+        });
+        self.plain && wants_text && !self.is_null() && fits(kind, &quoted).is_some()
     }
 
     /// Whether only its quotes are wrong.

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Default, Key, Kind, Table};
+use super::keys::{Default, Key, Kind, LONGEST, Table};
 use super::tables;
 
 /// The schema, indented.
@@ -81,12 +81,15 @@ fn kind(of: &Kind) -> Value {
         Kind::Flag => or_variable(json!({"type": "boolean"})),
         Kind::Text(_) | Kind::Secret(_) | Kind::Path(_) => json!({"type": "string"}),
         Kind::Choice(words) => or_variable(json!({"enum": words})),
+        Kind::Whole(least, u64::MAX) => or_variable(json!({"type": "integer", "minimum": least})),
         Kind::Whole(least, most) => {
             or_variable(json!({"type": "integer", "minimum": least, "maximum": most}))
         }
         Kind::Number(least, most) => {
             or_variable(json!({"type": "number", "minimum": least, "maximum": most}))
         }
+        Kind::Seconds => kind(&Kind::Number(0.0, LONGEST)),
+        Kind::SomeSeconds => kind(&Kind::Positive(LONGEST)),
         Kind::Positive(most) => {
             or_variable(json!({"type": "number", "exclusiveMinimum": 0, "maximum": most}))
         }

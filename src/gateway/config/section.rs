@@ -35,6 +35,8 @@ pub(super) struct Section {
     pub(super) place: Place,
     /// Each key with what stands there, and whether that is written in the file.
     pub(super) items: Vec<(&'static str, Item, bool)>,
+    /// A key in it was unknown: what seems to be missing is there, but misspelt.
+    pub(super) misspelt: bool,
 }
 
 impl Section {

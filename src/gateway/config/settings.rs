@@ -38,7 +38,7 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     /// What requests in flight get when the gateway stops.
     pub shutdown_grace: Duration,
-    /// Peers whose `X-Forwarded-*` and PROXY headers are believed.
+    /// Peers whose `X-Forwarded-*` headers are passed on; those of others are replaced.
     pub trusted_proxies: Vec<Network>,
     /// What one client may take.
     pub limits: ServerLimits,
@@ -72,7 +72,7 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Answer every request with a redirect to https on this port.
     pub redirect_https: Option<u16>,
-    /// Every connection begins with a PROXY protocol header, version 1 or 2.
+    /// Every connection begins with a PROXY protocol header, version 1 or 2, whoever the peer is.
     pub proxy_protocol: bool,
 }
 

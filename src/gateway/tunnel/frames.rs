@@ -18,7 +18,7 @@ impl Frames {
     /// many.
     pub(super) fn take(&mut self, octets: &[u8], to_border: bool) -> usize {
         let mut rest = octets;
-        while !rest.is_empty() && !(to_border && self.at_border()) {
+        while !(rest.is_empty() || to_border && self.at_border()) {
             if self.left > 0 {
                 let count = usize::try_from(self.left)
                     .unwrap_or(usize::MAX)
@@ -90,10 +90,10 @@ mod tests {
                 let end = octets.len().min(at + piece);
                 // One octet past a border, as at a border nothing more is taken.
                 if frames.at_border() {
-                    at += frames.take(&octets[at..=at], false);
+                    at += frames.take(octets.get(at..=at).unwrap_or_default(), false);
                     continue;
                 }
-                at += frames.take(&octets[at..end], true);
+                at += frames.take(octets.get(at..end).unwrap_or_default(), true);
                 if frames.at_border() {
                     found.push(at);
                 }

@@ -1,4 +1,5 @@
 //! The listener, over real sockets: bytes in, bytes out.
 
 mod http1;
+mod limits;
 mod support;

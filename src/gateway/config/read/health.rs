@@ -86,10 +86,7 @@ pub(super) fn balance(check: &mut Check<'_>, route: &Section) -> Balance {
 fn hash(check: &mut Check<'_>, balance: &Section) -> Option<HashKey> {
     let Some(section) = balance.section("consistent_hash") else {
         if !balance.is_written("consistent_hash") {
-            check.mistake(
-                &balance.place,
-                "has no consistent_hash, which is all it may have",
-            );
+            check.missing(balance, "has no consistent_hash, which is all it may have");
         }
         return None;
     };
@@ -145,7 +142,7 @@ pub(super) fn sticky(check: &mut Check<'_>, section: &Section) -> StickyCookie {
 
 pub(super) fn rate_limit(check: &mut Check<'_>, section: &Section) -> RateLimit {
     if section.item("rate").is_none() {
-        check.mistake(&section.place, "has no rate; requests per second");
+        check.missing(section, "has no rate; requests per second");
     }
     let rate = section.number("rate").unwrap_or(1.0);
     #[expect(

@@ -14,7 +14,7 @@ use url::Host;
 
 use super::check::Check;
 use super::section::{Item, Section};
-use super::settings::{AccessLog, Admin, LogFormat, Route, Settings};
+use super::settings::{AccessLog, Admin, Bind, LogFormat, Route, Settings};
 
 /// Most routes: each one is looked at for a request that none is for.
 const MOST_ROUTES: usize = 1000;
@@ -32,7 +32,8 @@ pub(super) fn settings(check: &mut Check<'_>, root: &Section) -> Settings {
             routes.push((item, route::route(check, section, limit)));
         }
     }
-    if rules.is_empty() && root.list("routes").is_empty() {
+    let wrong = ["routes", "server"].iter().any(|key| !check.is_sound(&root.place_of(key)));
+    if routes.is_empty() && !wrong && !root.misspelt {
         let place = root.place_of("routes");
         check.mistake(&place, "no route: name one here or in server.reverse_proxy");
     }
@@ -42,9 +43,19 @@ pub(super) fn settings(check: &mut Check<'_>, root: &Section) -> Settings {
     } else {
         tell_doubles(check, &routes);
     }
+    let admin = root.section("admin").map(|section| admin(check, section));
+    if let Some(admin) = &admin {
+        let bind = Bind::Tcp {
+            host: admin.host.clone(),
+            port: admin.port,
+        };
+        if admin.port != 0 && server.listeners.iter().any(|listener| listener.bind == bind) {
+            check.mistake(&root.place_of("admin"), "the same address as a listener of the server");
+        }
+    }
     Settings {
         server,
-        admin: root.section("admin").map(|section| admin(check, section)),
+        admin,
         access_log: root
             .section("access_log")
             .map(|section| access_log(check, section)),
@@ -63,7 +74,10 @@ fn tell_doubles(check: &mut Check<'_>, routes: &[(&Item, Route)]) {
                 && meet(&earlier.hosts, &route.hosts)
                 && meet(&earlier.methods, &route.methods)
         });
-        if let Some((first, _)) = earlier {
+        if let Some((first, _)) = earlier
+            && check.is_sound(&first.place)
+            && check.is_sound(&item.place)
+        {
             let first = &first.place;
             let message = format!(
                 "takes the same requests as {} on line {}: path, hosts and methods are the same",

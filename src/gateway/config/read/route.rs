@@ -252,7 +252,7 @@ fn identity(check: &mut Check<'_>, route: &Section, tls: &Section) -> Option<Ide
         Some(Value::List(items)) => {
             if items.len() != 2 {
                 let message = format!(
-                    "found {} paths; allowed are two: certificate, key",
+                    "found a list of {}; allowed is a pair: certificate, key",
                     items.len()
                 );
                 check.mistake(&route.place_of("cert"), message);

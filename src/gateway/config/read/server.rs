@@ -116,10 +116,7 @@ fn listener(check: &mut Check<'_>, item: &Item) -> Option<Listener> {
         }
         None => {
             if !section.is_written("port") && !section.is_written("unix") {
-                check.mistake(
-                    &section.place,
-                    "has neither port nor unix; name one of the two",
-                );
+                check.missing(section, "has neither port nor unix; name one of the two");
             }
             Bind::Tcp {
                 host: check.host(section, "host").unwrap_or_default(),
@@ -192,7 +189,7 @@ fn tls(check: &mut Check<'_>, ssl: &Section) -> ListenerTls {
 fn certificate(check: &mut Check<'_>, section: &Section) -> Option<Identity> {
     for key in ["cert_file", "key_file"] {
         if section.item(key).is_none() {
-            check.mistake(&section.place, format!("has no {key}"));
+            check.missing(section, &format!("has no {key}"));
         }
     }
     let certificate = check.file(section, "cert_file");

@@ -48,7 +48,7 @@ pub(super) fn targets(
             }
         }
         _ if route.item("host").is_some() => reader.rule(check),
-        _ => check.mistake(&route.place, "has no target; name it in targets or unix"),
+        _ => check.missing(route, "has no target; name it in targets or unix"),
     }
     reader.finish(check)
 }
@@ -97,10 +97,7 @@ impl Reader<'_> {
         match (section.item("url"), section.item("unix")) {
             (Some(item), None) => self.url(check, item, Some(section)),
             (None, Some(item)) => self.unix(check, section, item),
-            (None, None) => check.mistake(
-                &section.place,
-                "has neither url nor unix; name one of the two",
-            ),
+            (None, None) => check.missing(section, "has neither url nor unix; name one of the two"),
             (Some(_), Some(item)) => {
                 check.mistake(&item.place, "not beside url; name one of the two");
             }
@@ -175,6 +172,12 @@ impl Reader<'_> {
                 if !check.mistakes.iter().any(|(known, _)| *known == place) {
                     check.mistake(&place, message);
                 }
+                return;
+            }
+            Err(TargetError::Scheme(_)) => {
+                // Of a URL nothing is shown.
+                let message = "has another scheme; allowed are http, https, ws, wss and http+unix";
+                check.mistake(place, message);
                 return;
             }
             Err(error) => {

@@ -8,15 +8,12 @@ pub(super) use server::GATEWAY;
 
 use super::keys::{Kind, Table};
 
-/// Ten years: longer than anyone waits, and short enough to be added to any clock.
-const LONGEST: f64 = 315_360_000.0;
 /// The largest whole number that has no bound of its own.
 const MOST: u64 = i32::MAX as u64;
 
-const SECONDS: Kind = Kind::Number(0.0, LONGEST);
-const SOME_SECONDS: Kind = Kind::Positive(LONGEST);
-const SECONDS_OR_NEVER: Kind = Kind::Any(&[Kind::Null, SECONDS]);
-const SOME_SECONDS_OR_NEVER: Kind = Kind::Any(&[Kind::Null, SOME_SECONDS]);
+const SECONDS_OR_NEVER: Kind = Kind::Any(&[Kind::Null, Kind::Seconds]);
+const SOME_SECONDS_OR_NEVER: Kind = Kind::Any(&[Kind::Null, Kind::SomeSeconds]);
+const SIZE_OR_ANY: Kind = Kind::Any(&[Kind::Null, Kind::Whole(0, u64::MAX)]);
 const COUNT_OR_ANY: Kind = Kind::Any(&[Kind::Null, Kind::Whole(1, MOST)]);
 const SHARE: Kind = Kind::Number(0.0, 1.0);
 
@@ -71,4 +68,42 @@ pub(super) fn owner(name: &str) -> Option<String> {
         "" => "the whole file".to_owned(),
         path => path.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READERS: &[&str] = &[
+        include_str!("../read/mod.rs"),
+        include_str!("../read/headers.rs"),
+        include_str!("../read/health.rs"),
+        include_str!("../read/route.rs"),
+        include_str!("../read/server.rs"),
+        include_str!("../read/target.rs"),
+    ];
+
+    #[test]
+    fn every_key_is_read() {
+        for (table, path) in all() {
+            for key in table.keys() {
+                let told = matches!(key.kind, Kind::Refused(_) | Kind::Ignored(_));
+                let name = format!("\"{}\"", key.name);
+                let read = READERS.iter().any(|reader| reader.contains(&name));
+                assert!(told != read, "{path}.{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_within_a_table_and_tables_have_one_name_each() {
+        let tables = all();
+        for (index, (table, path)) in tables.iter().enumerate() {
+            assert!(!tables.iter().skip(index + 1).any(|(other, _)| other.name == table.name));
+            let names: Vec<_> = table.keys().map(|key| key.name).collect();
+            for (index, name) in names.iter().enumerate() {
+                assert!(!names.iter().skip(index + 1).any(|other| other == name), "{path}.{name}");
+            }
+        }
+    }
 }

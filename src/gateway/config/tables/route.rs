@@ -5,10 +5,14 @@ use super::super::keys::{Default, Key, Kind, Table};
 use super::upstream::{
     BALANCE, CONNECTIONS, HEALTH_CHECK, PASSIVE_HEALTH, RATE_LIMIT, STICKY, TARGET, TIMEOUT, TLS,
 };
-use super::{COUNT_OR_ANY, LONGEST, MOST, SECONDS, SOME_SECONDS_OR_NEVER};
+use super::{COUNT_OR_ANY, MOST, SIZE_OR_ANY, SOME_SECONDS_OR_NEVER};
 
 const URL: Kind = Kind::Secret("a URL such as http://host:8000/base");
-const TARGETS: Kind = Kind::Any(&[URL, Kind::List(&Kind::Any(&[URL, Kind::Table(&TARGET)]))]);
+const TARGETS: Kind = Kind::Any(&[
+    URL,
+    Kind::Table(&TARGET),
+    Kind::List(&Kind::Any(&[URL, Kind::Table(&TARGET)])),
+]);
 const HEADER_NAMES: Kind = Kind::List(&Kind::Text("a header name"));
 const HEADER_NAMES_OR_ALL: Kind = Kind::Any(&[Kind::Null, HEADER_NAMES]);
 const POLICIES: Kind = Kind::Choice(&[
@@ -116,7 +120,7 @@ const MATCHING: &[Key] = &[
     },
     Key {
         name: "max_body_size",
-        kind: Kind::Any(&[Kind::Null, Kind::Whole(0, 1 << 62)]),
+        kind: SIZE_OR_ANY,
         default: Default::Absent,
         about: "octets of a request's body; more is a 413; otherwise as `server.limits` has it",
     },
@@ -194,7 +198,7 @@ const UPSTREAM: &[Key] = &[
     },
     Key {
         name: "timeout",
-        kind: Kind::Any(&[Kind::Null, SECONDS, Kind::Table(&TIMEOUT)]),
+        kind: Kind::Any(&[Kind::Null, Kind::Seconds, Kind::Table(&TIMEOUT)]),
         default: Default::Empty,
         about: "how long things may stand still: one number for all four, or each its own",
     },
@@ -291,7 +295,7 @@ const RETRIES: &[Key] = &[
     },
     Key {
         name: "retry_backoff_factor",
-        kind: Kind::Number(0.0, LONGEST),
+        kind: Kind::Seconds,
         default: Default::Number(0.2),
         about: "seconds before the first retry at the same target; doubled for each one after it",
     },
@@ -354,7 +358,7 @@ const SEVERAL_TARGETS: &[Key] = &[
     },
     Key {
         name: "queue_timeout",
-        kind: SECONDS,
+        kind: Kind::Seconds,
         default: Default::Number(1.0),
         about: "seconds that a request waits for room under `max_in_flight`",
     },

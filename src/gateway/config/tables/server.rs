@@ -2,7 +2,7 @@
 
 use super::super::keys::{Default, Key, Kind, Table};
 use super::route::{ROUTE, RULE};
-use super::{COUNT_OR_ANY, SECONDS, SECONDS_OR_NEVER, SOME_SECONDS_OR_NEVER};
+use super::{COUNT_OR_ANY, SECONDS_OR_NEVER, SIZE_OR_ANY, SOME_SECONDS_OR_NEVER};
 
 const CERTIFICATE_FILE: Kind =
     Kind::Path("the path of a PEM file with a certificate and its chain");
@@ -97,7 +97,7 @@ static SERVER: Table = Table {
         },
         Key {
             name: "shutdown_grace",
-            kind: SECONDS,
+            kind: Kind::Seconds,
             default: Default::Number(30.0),
             about: "seconds that requests in flight get when the gateway stops",
         },
@@ -105,7 +105,7 @@ static SERVER: Table = Table {
             name: "trusted_proxies",
             kind: Kind::List(&Kind::Text("an address or a network such as 10.0.0.0/8")),
             default: Default::Empty,
-            about: "peers whose `X-Forwarded-*` and PROXY headers are believed",
+            about: "peers whose `X-Forwarded-*` headers are passed on; those of others are replaced",
         },
         Key {
             name: "limits",
@@ -175,7 +175,7 @@ static LISTENER: Table = Table {
             name: "proxy_protocol",
             kind: Kind::Flag,
             default: Default::Flag(false),
-            about: "connections begin with a PROXY protocol header (version 1 or 2)",
+            about: "every connection begins with a PROXY protocol header (version 1 or 2), which whoever connects can make up",
         },
     ]],
 };
@@ -273,7 +273,7 @@ static LIMITS: Table = Table {
         },
         Key {
             name: "max_body_size",
-            kind: Kind::Any(&[Kind::Null, Kind::Whole(0, 1 << 62)]),
+            kind: SIZE_OR_ANY,
             default: Default::Null,
             about: "octets of a request's body; more is a 413",
         },

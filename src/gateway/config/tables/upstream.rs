@@ -1,7 +1,7 @@
 //! What a route's mappings hold: the side of the targets.
 
 use super::super::keys::{Default, Key, Kind, Table};
-use super::{COUNT_OR_ANY, MOST, SECONDS_OR_NEVER, SHARE, SOME_SECONDS};
+use super::{COUNT_OR_ANY, MOST, SECONDS_OR_NEVER, SHARE};
 
 /// A target with more than its URL.
 pub(super) static TARGET: Table = Table {
@@ -231,13 +231,13 @@ pub(super) static HEALTH_CHECK: Table = Table {
         },
         Key {
             name: "interval",
-            kind: SOME_SECONDS,
+            kind: Kind::SomeSeconds,
             default: Default::Number(10.0),
             about: "seconds between two",
         },
         Key {
             name: "timeout",
-            kind: SOME_SECONDS,
+            kind: Kind::SomeSeconds,
             default: Default::Number(5.0),
             about: "seconds until one has failed",
         },
@@ -302,7 +302,7 @@ pub(super) static PASSIVE_HEALTH: Table = Table {
         },
         Key {
             name: "eject_time",
-            kind: SOME_SECONDS,
+            kind: Kind::SomeSeconds,
             default: Default::Number(10.0),
             about: "seconds at first; doubled each time after that",
         },
