@@ -7,7 +7,9 @@ asyncio (with uvloop) and trio are both served; nothing else of this package kno
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import os
 import sys
 import weakref
 from asyncio.events import _get_running_loop
@@ -61,6 +63,9 @@ class Port(Protocol):
     def spawn(self, work: Coroutine[Any, Any, None]) -> Job:
         """Run something beside the pump; it must handle its own exceptions."""
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have it called on the loop's thread, from any; not at all once the loop has ended."""
+
     def close(self) -> None:
         """Stop listening to the engine; on its own loop."""
 
@@ -100,6 +105,10 @@ class AsyncioPort:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> Job:
         return _AsyncioJob(self.loop.create_task(work))
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback)
 
     def close(self) -> None:
         _forget(self)
@@ -161,6 +170,10 @@ class TrioPort:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> Job:
         return _TrioJob(self._trio, work)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.token.run_sync_soon(callback)
 
     def close(self) -> None:
         _forget(self)
@@ -239,6 +252,12 @@ def _forget(port: AsyncioPort | TrioPort) -> None:
         del _ports[port.key]
 
 
-def forget_ports() -> None:
-    """In a forked child: the parent's loops are not ours."""
+def _after_fork() -> None:
+    """In a forked child: the parent's loops and its engine are not ours."""
+    _engine.after_fork()
     _ports.clear()
+
+
+# Where there is no fork, there is nothing to forget.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -187,7 +187,11 @@ impl Reply {
     #[must_use]
     pub fn failure(error: &Error) -> Self {
         let (status, text) = error.response();
-        Self::new(status, text)
+        let after = error.retry_after().map(HeaderValue::from);
+        Self {
+            header: after.map(|after| (RETRY_AFTER, after)),
+            ..Self::new(status, text)
+        }
     }
 
     /// As a response.

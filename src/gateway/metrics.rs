@@ -123,6 +123,8 @@ pub struct RouteMetrics {
     pub ended: Counter,
     /// Tries after the first.
     pub retries: Counter,
+    /// Targets that were ejected for how they answered.
+    pub ejections: Counter,
     /// Requests that were refused for coming too often.
     pub limited: Counter,
     /// Answers that broke off.
@@ -142,6 +144,7 @@ impl RouteMetrics {
             begun: Counter::default(),
             ended: Counter::default(),
             retries: Counter::default(),
+            ejections: Counter::default(),
             limited: Counter::default(),
             broken: Counter::default(),
             upgrades: Counter::default(),

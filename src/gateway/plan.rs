@@ -13,6 +13,7 @@ use super::rate::Limiter;
 use super::relays::relay;
 use super::routes::Routes;
 use super::tls::Acceptor;
+use crate::engine::balance::member::State;
 use crate::engine::relay::Relay;
 use crate::engine::target::{Endpoint, Target};
 
@@ -112,16 +113,27 @@ impl Plan {
                 let relay = relay(route, workers).map_err(|error| {
                     PlanError::Tls(format!("route {}: {error}", name_of(route)))
                 })?;
-                Ok(Way {
-                    relay,
-                    metrics: metrics(route, before),
-                })
+                let metrics = metrics(route, before);
+                let counted = Arc::clone(&metrics);
+                relay.balancer().listen(Some(Arc::new(move |change| {
+                    if change.after == State::Ejected {
+                        counted.ejections.increment();
+                    }
+                })));
+                Ok(Way { relay, metrics })
             })
             .collect();
         Ok(Arc::new(Self {
             blueprint: Arc::clone(blueprint),
             ways: ways?,
         }))
+    }
+
+    /// Begins to check targets and to resolve names, on the thread of the worker.
+    pub fn begin(&self) {
+        for way in &self.ways {
+            way.relay.balancer().begin();
+        }
     }
 }
 

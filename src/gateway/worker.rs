@@ -66,6 +66,8 @@ pub enum Command {
     Listen(Bind, Listening),
     /// Listen here no longer.
     Unlisten(Bind),
+    /// Begin with the health checks of this plan.
+    Begin(Arc<Plan>),
     /// Serve health and metrics.
     Admin(std::net::TcpListener, Admin),
     /// Requests in flight have this long; then it is over.
@@ -122,9 +124,10 @@ impl Thread {
             .plan
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *place, plan);
+        let before = std::mem::replace(&mut *place, Arc::clone(&plan));
         drop(place);
         drop(before);
+        self.tell(Command::Begin(plan));
     }
 
     /// Tells the thread; one that has ended does not hear it.
@@ -142,6 +145,7 @@ pub fn deal(threads: &[Thread], bound: Bound) {
 
 async fn work(worker: &Arc<Worker>, mut commands: UnboundedReceiver<Command>) {
     let mut listening: Vec<(Bind, Task<()>)> = Vec::new();
+    worker.plan().begin();
     let sweeping = tokio::spawn(sweep(Arc::clone(worker)));
     let grace = loop {
         match commands.recv().await {
@@ -155,6 +159,7 @@ async fn work(worker: &Arc<Worker>, mut commands: UnboundedReceiver<Command>) {
                 }
                 *own != bind
             }),
+            Some(Command::Begin(plan)) => plan.begin(),
             Some(Command::Admin(socket, admin)) => {
                 tokio::spawn(admin::serve(socket, admin));
             }

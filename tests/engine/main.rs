@@ -23,5 +23,6 @@ mod properties;
 mod retry;
 mod runtime;
 mod support;
+mod targets;
 mod tls;
 mod upload;

@@ -1,5 +1,7 @@
 //! Opening a connection: resolve, connect, TLS, HTTP/1.1, all within `timeout.connect`.
 
+use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub const READ_BUFFER: usize = MESSAGE;
 
 /// Lines of a response head at most.
 pub const MAX_HEADERS: usize = 256;
+
+const NOT_IN_TIME: &str = "not connected in time";
 
 /// A connection that can send a request.
 #[derive(Debug)]
@@ -68,6 +72,8 @@ impl Connector {
     pub fn new(trust: Trust, identity: Option<Identity>, timeouts: Timeouts) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
         tcp.set_nodelay(true);
+        // Shared out among a name's addresses, so that one that is silent leaves time for others.
+        tcp.set_connect_timeout(timeouts.connect);
         tcp.enforce_http(false);
         Self {
             tcp,
@@ -98,9 +104,22 @@ impl Connector {
         within(self.timeouts.connect, self.open(origin, purpose)).await
     }
 
+    /// The addresses of a name, by the system's resolver.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    pub async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<IpAddr>> {
+        let addresses = tokio::net::lookup_host((host, port)).await?;
+        Ok(addresses.map(|address| address.ip()).collect())
+    }
+
     async fn open(&self, origin: &Origin, purpose: Purpose) -> Result<Connection, Error> {
         let (stream, host) = match &origin.endpoint {
-            Endpoint::Tcp { host, port } => (self.open_tcp(host, *port).await?, host.as_str()),
+            Endpoint::Tcp { host, port } => {
+                let address = origin.address.map(|address| address.to_string());
+                let address = address.as_deref().unwrap_or(host);
+                (self.open_tcp(address, *port).await?, host.as_str())
+            }
             Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path)
                     .await
@@ -173,12 +192,7 @@ async fn within(
     };
     tokio::time::timeout(limit, connecting)
         .await
-        .unwrap_or_else(|_| {
-            Err(Error::not_sent(
-                Kind::ConnectTimeout,
-                "not connected in time",
-            ))
-        })
+        .unwrap_or_else(|_| Err(Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME)))
 }
 
 /// The kind of a failed connection; the detail is the operating system's word without the address.
@@ -190,7 +204,9 @@ fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
         }
         cause = current.source();
     }
-    let detail =
-        io_error(error).map_or_else(|| "no connection".to_owned(), |io| io.kind().to_string());
-    Error::not_sent(Kind::Connect, detail)
+    match io_error(error).map(std::io::Error::kind) {
+        None => Error::not_sent(Kind::Connect, "no connection"),
+        Some(ErrorKind::TimedOut) => Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME),
+        Some(kind) => Error::not_sent(Kind::Connect, kind.to_string()),
+    }
 }

@@ -12,7 +12,10 @@ use crate::engine::policy::request::BadRequest;
 
 /// One handshake with an upstream.
 #[derive(Debug, Clone)]
-pub struct Handshake(Mode);
+pub struct Handshake(
+    // Boxed, as every request has room for one.
+    Box<Mode>,
+);
 
 #[derive(Debug, Clone)]
 enum Mode {
@@ -31,23 +34,23 @@ impl Handshake {
     pub fn new(mut subprotocols: Vec<String>) -> Self {
         // Some test clients offer one without a name where they offer none.
         subprotocols.retain(|name| !name.trim().is_empty());
-        Self(Mode::Ends {
+        Self(Box::new(Mode::Ends {
             key: generate_key(),
             subprotocols,
-        })
+        }))
     }
 
     /// A handshake that is the client's own, for an upgrade to `protocol`: whatever the client and
     /// the upstream agree on is theirs.
     #[must_use]
     pub fn passing(protocol: HeaderValue) -> Self {
-        Self(Mode::Passes { protocol })
+        Self(Box::new(Mode::Passes { protocol }))
     }
 
     /// Whether it is the client's own.
     #[must_use]
     pub fn passes(&self) -> bool {
-        matches!(self.0, Mode::Passes { .. })
+        matches!(*self.0, Mode::Passes { .. })
     }
 
     /// Puts the handshake's headers in place of the client's, which belong to its own hop.
@@ -56,7 +59,7 @@ impl Handshake {
     /// [`BadRequest::Header`] for a subprotocol that is no header value.
     pub fn apply(&self, headers: &mut HeaderMap) -> Result<(), BadRequest> {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        let (key, subprotocols) = match &self.0 {
+        let (key, subprotocols) = match &*self.0 {
             Mode::Ends { key, subprotocols } => (key, subprotocols),
             Mode::Passes { protocol } => {
                 headers.insert(UPGRADE, protocol.clone());
@@ -92,7 +95,7 @@ impl Handshake {
                 tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
             })
         };
-        let (key, protocol) = match &self.0 {
+        let (key, protocol) = match &*self.0 {
             Mode::Ends { key, .. } => (key, "websocket"),
             Mode::Passes { protocol } => {
                 let protocol = protocol.to_str().unwrap_or_default();
@@ -128,7 +131,7 @@ impl Handshake {
             return Ok(None);
         };
         let choice = choice.to_str().unwrap_or_default();
-        let offered = match &self.0 {
+        let offered = match &*self.0 {
             Mode::Ends { subprotocols, .. } => subprotocols.iter().any(|offer| offer == choice),
             Mode::Passes { .. } => true,
         };
@@ -157,7 +160,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(UPGRADE, HeaderValue::from_static("WebSocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
-        if let Mode::Ends { key, .. } = &handshake.0
+        if let Mode::Ends { key, .. } = &*handshake.0
             && let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
         {
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);

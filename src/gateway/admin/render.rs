@@ -5,7 +5,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::Admin;
+use crate::engine::balance::member::State;
 use crate::gateway::metrics::{BUCKETS, Counter, Histogram, RouteMetrics, TargetMetrics};
+use crate::gateway::plan::Way;
 use crate::gateway::worker::Worker;
 
 /// All metrics.
@@ -33,7 +35,27 @@ pub(super) fn metrics(admin: &Admin) -> String {
     }
     by_route(&mut page, &routes);
     by_target(&mut page, &routes);
+    let ways: Vec<_> = plans.iter().flat_map(|plan| &plan.ways).collect();
+    health(&mut page, &ways);
     page.0
+}
+
+/// Whether each target is healthy, as all workers see it.
+fn health(page: &mut Page, ways: &[&Way]) {
+    let mut healthy: BTreeMap<(&str, String), bool> = BTreeMap::new();
+    for way in ways {
+        for status in way.relay.balancer().status() {
+            let key = (way.metrics.route.as_str(), status.url);
+            *healthy.entry(key).or_insert(true) &= status.state == State::Healthy;
+        }
+    }
+    let name = "asgi_relay_target_healthy";
+    let help = "1 where the target is neither unhealthy nor ejected nor draining.";
+    page.family(name, "gauge", help);
+    for ((route, target), healthy) in healthy {
+        let labels = [("route", route), ("target", &*target)];
+        page.line(name, &labels, u8::from(healthy));
+    }
 }
 
 /// One of a route's numbers.
@@ -74,10 +96,15 @@ fn by_route(page: &mut Page, routes: &Routes<'_>) {
         let sum: u64 = all.iter().map(flying).sum();
         page.line(name, &[("route", route)], sum);
     }
-    let counters: [(&str, &str, OfRoute<Counter>); 4] = [
+    let counters: [(&str, &str, OfRoute<Counter>); 5] = [
         ("asgi_relay_retries_total", "Tries after the first.", |of| {
             &of.retries
         }),
+        (
+            "asgi_relay_ejections_total",
+            "Targets that were ejected for how they answered.",
+            |of| &of.ejections,
+        ),
         (
             "asgi_relay_rate_limited_total",
             "Requests that were refused for coming too often.",
