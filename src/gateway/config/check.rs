@@ -12,6 +12,8 @@ use super::section::{Item, Section, Value};
 use super::tables;
 use super::yaml::{self, Entry, Node};
 
+/// Items of one list: a route with all its defaults takes much more room than `{}` does.
+const MOST_ITEMS: usize = 1000;
 /// Characters of a key that are shown.
 const LONGEST_KEY: usize = 60;
 /// Mistakes that are kept: more than are told, as they are told in another order.
@@ -96,9 +98,12 @@ impl Check<'_> {
             if section.item(key.name).is_none()
                 && let Some(value) = self.default(key, place)
             {
-                let place = place.below(key.name);
-                let value = Some(value);
-                section.items.push((key.name, Item { place, value }, false));
+                // Its place is worked out where it is asked for: there are many of these.
+                let item = Item {
+                    place: Place::default(),
+                    value: Some(value),
+                };
+                section.items.push((key.name, item, false));
             }
         }
         section
@@ -185,6 +190,11 @@ impl Check<'_> {
     }
 
     fn items(&mut self, kind: &'static Kind, nodes: &[Node], place: &Place) -> Vec<Item> {
+        if nodes.len() > MOST_ITEMS {
+            let message = format!("found a list of {}; allowed are {MOST_ITEMS}", nodes.len());
+            self.mistake(place, message);
+            return Vec::new();
+        }
         let mut items = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.iter().enumerate() {
             let place = node_place(&place.below(&format!("[{index}]")), node);

@@ -58,7 +58,7 @@ impl Section {
 
     /// The place of `key`, or where it would stand.
     pub(super) fn place_of(&self, key: &str) -> Place {
-        match self.item(key) {
+        match self.item(key).filter(|_| self.is_written(key)) {
             Some(item) => item.place.clone(),
             None => self.place.below(key),
         }

@@ -223,7 +223,9 @@ fn a_target_has_what_the_route_says_unless_it_says_otherwise() {
 
 #[test]
 fn user_information_becomes_a_header() {
-    let user = route("targets: http://us%40er:pass@h");
+    let user = route("targets: http://us%40er:pass@h\nhealth_check: {}");
+    let check = user.targets[0].health_check.as_ref().unwrap();
+    assert_eq!(check.headers["authorization"], "Basic dXNAZXI6cGFzcw==");
     assert_eq!(user.targets[0].target.to_string(), "http://h");
     // us@er:pass
     assert_eq!(
@@ -374,5 +376,16 @@ fn bounds_end_what_no_gateway_needs() {
     assert!(mistakes(&"[".repeat(100_000)).contains("not YAML"));
     assert!(mistakes(&"- ".repeat(10_000)).contains("nested more than 32 deep"));
     assert!(mistakes(&" ".repeat((1 << 20) + 1)).contains("allowed are 1048576"));
+    let many = "{targets: http://h},".repeat(1001);
+    assert!(mistakes(&format!("routes: [{many}]")).contains("a list of 1001; allowed are 1000"));
+    let many = "http://h,".repeat(257);
+    assert!(mistakes(&format!("routes: [{{targets: [{many}]}}]")).contains("allowed are 1 to 256"));
     assert!(loaded("").unwrap_err().contains("no route"));
+}
+
+#[test]
+fn marks_and_line_ends_of_other_systems_mean_nothing() {
+    let found = settings("\u{feff}routes:\r\n- targets: http://h\r\n  path: /a\r\n");
+    assert_eq!(found.routes[0].path, "/a");
+    assert_eq!(found.routes[0].line, 2);
 }

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use http::Method;
+
 use super::super::check::Check;
 use super::super::section::{Item, Section, Value};
 use super::super::settings::{
@@ -15,10 +17,10 @@ pub(super) fn health_check(check: &mut Check<'_>, section: &Section) -> HealthCh
         path: check.absolute_path(section, "path"),
         interval: section.seconds("interval").unwrap_or_default(),
         timeout: section.seconds("timeout").unwrap_or_default(),
-        method: section
-            .item("method")
-            .and_then(|item| check.method(item))
-            .unwrap_or_default(),
+        method: match section.text("method") {
+            Some("GET") => Method::GET,
+            _ => Method::HEAD,
+        },
         headers: lines(check, section.headers("headers")),
         expected_statuses: statuses(check, section),
         rise: section.count("rise").unwrap_or_default(),
@@ -47,7 +49,7 @@ fn range(check: &mut Check<'_>, item: &Item) -> Option<RangeInclusive<u16>> {
     let status = |text: &str| {
         text.parse()
             .ok()
-            .filter(|status| (100..=599).contains(status))
+            .filter(|status| (200..=599).contains(status))
     };
     let range = text
         .split_once('-')

@@ -2,6 +2,7 @@
 
 use data_encoding::BASE64;
 use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::super::check::Check;
@@ -235,8 +236,15 @@ impl Reader<'_> {
             );
         }
         let credentials = user.as_deref().and_then(basic);
-        let targets = self.found.into_iter().map(|(target, ..)| target).collect();
-        (targets, credentials)
+        let targets = self.found.into_iter().map(|(mut target, ..)| {
+            // A check is let in where requests are.
+            if let (Some(check), Some(credentials)) = (&mut target.health_check, &credentials) {
+                let authorization = check.headers.entry(AUTHORIZATION);
+                authorization.or_insert_with(|| credentials.clone());
+            }
+            target
+        });
+        (targets.collect(), credentials)
     }
 }
 

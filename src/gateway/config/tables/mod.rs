@@ -90,7 +90,7 @@ mod tests {
                 let told = matches!(key.kind, Kind::Refused(_) | Kind::Ignored(_));
                 let name = format!("\"{}\"", key.name);
                 let read = READERS.iter().any(|reader| reader.contains(&name));
-                assert!(told != read, "{path}.{}", key.name);
+                assert!(told || read, "{path}.{}", key.name);
             }
         }
     }

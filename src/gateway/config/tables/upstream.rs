@@ -193,7 +193,7 @@ pub(super) static STICKY: Table = Table {
         },
         Key {
             name: "max_age",
-            kind: Kind::Any(&[Kind::Null, Kind::Whole(0, MOST)]),
+            kind: COUNT_OR_ANY,
             default: Default::Null,
             about: "seconds it lives; `null` is until the browser closes",
         },
@@ -243,7 +243,7 @@ pub(super) static HEALTH_CHECK: Table = Table {
         },
         Key {
             name: "method",
-            kind: Kind::Text("a method such as GET"),
+            kind: Kind::Choice(&["HEAD", "GET"]),
             default: Default::Text("HEAD"),
             about: "the method",
         },
@@ -256,7 +256,7 @@ pub(super) static HEALTH_CHECK: Table = Table {
         Key {
             name: "expected_statuses",
             kind: Kind::List(&Kind::Any(&[
-                Kind::Whole(100, 599),
+                Kind::Whole(200, 599),
                 Kind::Text("a range such as 200-399"),
             ])),
             default: Default::Texts(&["200-399"]),
@@ -302,9 +302,9 @@ pub(super) static PASSIVE_HEALTH: Table = Table {
         },
         Key {
             name: "eject_time",
-            kind: Kind::SomeSeconds,
+            kind: Kind::Positive(300.0),
             default: Default::Number(10.0),
-            about: "seconds at first; doubled each time after that",
+            about: "seconds at first; doubled each time after that, to 300 at most",
         },
         Key {
             name: "max_ejected",
