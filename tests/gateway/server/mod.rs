@@ -1,5 +1,8 @@
 //! The listener, over real sockets: bytes in, bytes out.
 
+mod certificates;
 mod http1;
 mod limits;
 mod support;
+mod tls;
+mod upgrade;
