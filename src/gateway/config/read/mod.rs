@@ -32,7 +32,9 @@ pub(super) fn settings(check: &mut Check<'_>, root: &Section) -> Settings {
             routes.push((item, route::route(check, section, limit)));
         }
     }
-    let wrong = ["routes", "server"].iter().any(|key| !check.is_sound(&root.place_of(key)));
+    let wrong = ["routes", "server"]
+        .iter()
+        .any(|key| !check.is_sound(&root.place_of(key)));
     if routes.is_empty() && !wrong && !root.misspelt {
         let place = root.place_of("routes");
         check.mistake(&place, "no route: name one here or in server.reverse_proxy");
@@ -49,8 +51,16 @@ pub(super) fn settings(check: &mut Check<'_>, root: &Section) -> Settings {
             host: admin.host.clone(),
             port: admin.port,
         };
-        if admin.port != 0 && server.listeners.iter().any(|listener| listener.bind == bind) {
-            check.mistake(&root.place_of("admin"), "the same address as a listener of the server");
+        if admin.port != 0
+            && server
+                .listeners
+                .iter()
+                .any(|listener| listener.bind == bind)
+        {
+            check.mistake(
+                &root.place_of("admin"),
+                "the same address as a listener of the server",
+            );
         }
     }
     Settings {

@@ -99,10 +99,18 @@ mod tests {
     fn names_are_unique_within_a_table_and_tables_have_one_name_each() {
         let tables = all();
         for (index, (table, path)) in tables.iter().enumerate() {
-            assert!(!tables.iter().skip(index + 1).any(|(other, _)| other.name == table.name));
+            assert!(
+                !tables
+                    .iter()
+                    .skip(index + 1)
+                    .any(|(other, _)| other.name == table.name)
+            );
             let names: Vec<_> = table.keys().map(|key| key.name).collect();
             for (index, name) in names.iter().enumerate() {
-                assert!(!names.iter().skip(index + 1).any(|other| other == name), "{path}.{name}");
+                assert!(
+                    !names.iter().skip(index + 1).any(|other| other == name),
+                    "{path}.{name}"
+                );
             }
         }
     }
