@@ -2,6 +2,7 @@
 
 mod certificates;
 mod http1;
+mod http2;
 mod limits;
 mod support;
 mod tls;
