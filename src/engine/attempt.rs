@@ -89,7 +89,8 @@ impl Relay {
                     let (head, incoming) = response.into_parts();
                     // Before the connection could be kept: two readers may see two bodies here.
                     check_framing(&head.headers)?;
-                    let body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
+                    let mut body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
+                    body.read_ahead().await?;
                     return Ok(Answer {
                         status: head.status,
                         headers: head.headers,

@@ -1,5 +1,6 @@
 //! Bodies on their way through the engine: the request's towards hyper, the response's from it.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
 use super::error::{Error, Kind};
 use super::upload::{Reader, Upload};
@@ -140,10 +141,17 @@ impl Body for RequestBody {
     }
 }
 
+/// Octets of a body that may be expected together with its head.
+const SHORT: u64 = 16 * 1024;
+/// How long the head waits for it.
+const RIGHT_BEHIND: Duration = Duration::from_millis(5);
+
 /// A response's body, read with an idle timeout.
 #[derive(Debug)]
 pub struct ResponseBody {
     content: ResponseContent,
+    /// What has been read ahead.
+    first: Option<Bytes>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -175,6 +183,7 @@ impl ResponseBody {
         };
         Self {
             content,
+            first: None,
             idle,
             timer: None,
         }
@@ -185,6 +194,7 @@ impl ResponseBody {
     pub fn ended() -> Self {
         Self {
             content: ResponseContent::Ended,
+            first: None,
             idle: None,
             timer: None,
         }
@@ -198,13 +208,36 @@ impl ResponseBody {
                 reader,
                 _guard: guard,
             },
+            first: None,
             idle,
             timer: None,
         }
     }
 
+    /// Waits a moment for a short body that a server sends right behind its head, as many do in
+    /// two writes: the client gets both at once, and a failure between them can still be retried.
+    ///
+    /// # Errors
+    /// As for [`ResponseBody::poll_next`].
+    pub async fn read_ahead(&mut self) -> Result<(), Error> {
+        let short = match &self.content {
+            ResponseContent::Http { incoming, .. } => incoming.size_hint().upper(),
+            _ => None,
+        };
+        if short.is_some_and(|length| length <= SHORT) {
+            let next = poll_fn(|context| self.poll_next(context));
+            if let Ok(Some(next)) = timeout(RIGHT_BEHIND, next).await {
+                self.first = Some(next?);
+            }
+        }
+        Ok(())
+    }
+
     /// The next chunk; `None` at the end of a complete body.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),
             ResponseContent::Http { incoming, .. } => poll_incoming(incoming, context),
@@ -236,7 +269,7 @@ impl ResponseBody {
     /// Whether the last chunk has been read.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        matches!(self.content, ResponseContent::Ended)
+        matches!(self.content, ResponseContent::Ended) && self.first.is_none()
     }
 
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Error> {
