@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+pub mod balance;
 pub mod body;
 pub mod config;
 pub mod deliver;

@@ -11,10 +11,12 @@
     unreachable_pub
 )]
 
+mod balance_policies;
 mod delivery;
 mod drain;
 mod errors;
 mod exchange;
+mod hosts;
 mod invariants;
 mod mailbox;
 mod memory;
