@@ -151,21 +151,14 @@ fn heavy_targets_get_their_turns_apart() {
 #[test]
 fn fewest_in_flight_for_the_weight_wins() {
     let targets = hosts(&[1, 4, 1]);
-    for policy in [LeastConnections, PowerOfTwo] {
-        let mut chooser = chooser(policy, &targets);
-        for (host, in_flight) in targets.iter().zip([2, 4, 3]) {
-            host.set(in_flight);
-        }
-        let counts = counts(&mut chooser, &targets, 1_000);
-        assert!(
-            counts[1] > 650 && counts[2] == 0 || policy == PowerOfTwo,
-            "{policy:?}: {counts:?}"
-        );
-        assert!(
-            counts[1] > counts[0] && counts[0] >= counts[2],
-            "{policy:?}: {counts:?}"
-        );
+    for (host, in_flight) in targets.iter().zip([2, 4, 3]) {
+        host.set(in_flight);
     }
+    let of_all = counts(&mut chooser(LeastConnections, &targets), &targets, 100);
+    assert_eq!(of_all, [0, 100, 0]);
+    let of_two = counts(&mut chooser(PowerOfTwo, &targets), &targets, 3_000);
+    // The two light ones are a pair once in fifteen times.
+    assert!(follows(&of_two, &[1.0, 14.0, 0.0]), "{of_two:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use asgi_relay::engine::balance::policy::{Candidate, Chooser, Policy};
 
+#[derive(Debug)]
 pub struct Host {
     pub key: String,
     pub weight: u32,

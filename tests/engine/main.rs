@@ -11,7 +11,12 @@
     unreachable_pub
 )]
 
+mod balance_health;
+mod balance_latency;
 mod balance_policies;
+mod balance_properties;
+mod balance_ring;
+mod balance_simulation;
 mod delivery;
 mod drain;
 mod errors;
@@ -23,6 +28,7 @@ mod memory;
 mod pool;
 mod properties;
 mod retry;
+mod retry_budget;
 mod runtime;
 mod support;
 mod tls;
