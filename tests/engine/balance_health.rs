@@ -149,6 +149,21 @@ fn one_trial_at_a_time_once_its_time_is_over() {
 }
 
 #[test]
+fn while_a_trial_runs_it_alone_decides() {
+    let mut target = Target::new(SETTINGS);
+    target.answers("xxx");
+    target.wait(10 * SECOND);
+    assert!(target.ejection.begin_trial(target.now));
+    assert_eq!(target.answers(".x."), None);
+    target.ejection.end_trial();
+    let late = target
+        .ejection
+        .record(&SETTINGS, true, true, target.now, true);
+    assert_eq!(late, None, "it was given up");
+    assert_eq!(target.trial(true), Some(Returned));
+}
+
+#[test]
 fn ejections_double_until_five_minutes() {
     let mut target = Target::new(SETTINGS);
     assert_eq!(target.answers("xxx"), Some(Ejected(10 * SECOND)));

@@ -186,6 +186,13 @@ fn the_cheapest_of_few_wins_and_of_many_the_dearest_never() {
     targets.pop();
     let few = counts(&mut chooser(LeastLatency, &targets), &targets, 100);
     assert_eq!(few, [0, 100, 0, 0]);
+    change(&mut targets, 2, |host| host.weight = 3);
+    let weighted = counts(&mut chooser(LeastLatency, &targets), &targets, 100);
+    assert_eq!(
+        weighted,
+        [0, 0, 100, 0],
+        "2 for a weight of 3 is less than 1"
+    );
 }
 
 #[test]
