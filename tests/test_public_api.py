@@ -10,23 +10,44 @@ from importlib.resources import files
 import pytest
 
 import asgi_relay
-from asgi_relay import ASGITransport, ConnectError, Limits, ReadTimeout, Relay, RelayError, Timeout
+from asgi_relay import (
+    ASGITransport,
+    ConnectError,
+    HealthCheck,
+    Limits,
+    PassiveHealth,
+    ReadTimeout,
+    Relay,
+    RelayError,
+    StickyCookie,
+    Target,
+    Timeout,
+)
 
 NAMES = {
     "ASGITransport",
     "ConnectError",
     "ConnectTimeout",
+    "ConsistentHash",
+    "HealthCheck",
     "Limits",
     "NameResolutionError",
     "NetworkError",
+    "PassiveHealth",
     "PoolTimeout",
     "ProtocolError",
     "ReadError",
     "ReadTimeout",
     "Relay",
     "RelayError",
+    "RelayStatus",
     "RemoteProtocolError",
+    "StickyCookie",
     "TLSError",
+    "Target",
+    "TargetChange",
+    "TargetSet",
+    "TargetStatus",
     "Timeout",
     "TimeoutException",
     "TooManyRedirects",
@@ -61,8 +82,21 @@ DEFAULTS = {
     "ws_ping_timeout": 20.0,
     "ws_idle_timeout": None,
     "ws_max_message_size": None,
+    "balance": "p2c",
+    "sticky": None,
+    "health_check": None,
+    "passive_health": PassiveHealth(
+        consecutive_failures=5, failure_rate=0.5, eject_time=10, max_ejected=0.5
+    ),
+    "max_in_flight": None,
+    "queue_timeout": 1.0,
+    "retry_budget": 0.2,
+    "dns_refresh": None,
+    "on_target_change": None,
     "logger": None,
 }
+
+BALANCING = (HealthCheck, PassiveHealth, StickyCookie, Target)
 
 # Each with its base, and what else it is.
 TREE: dict[str, tuple[str, ...]] = {
@@ -141,7 +175,9 @@ def test_a_public_name_is_documented(name: str) -> None:
     assert text.endswith((".", ")"))
 
 
-@pytest.mark.parametrize("method", ["startup", "shutdown", "__call__"])
+@pytest.mark.parametrize(
+    "method", ["startup", "shutdown", "__call__", "targets", "status", "pick", "check_targets"]
+)
 def test_a_public_method_of_relay_is_documented(method: str) -> None:
     assert inspect.getdoc(getattr(Relay, method))
 
@@ -157,6 +193,7 @@ def test_every_parameter_of_relay_is_explained() -> None:
         (Timeout, {"connect", "read", "write", "pool"}),
         (Limits, {"max_connections", "max_keepalive_connections", "keepalive_expiry"}),
         (ASGITransport, {"app", "root_path", "client"}),
+        *((kind, set(inspect.signature(kind).parameters)) for kind in BALANCING),
     ],
 )
 def test_the_parameters_of_the_other_classes_are_explained(

@@ -4,6 +4,17 @@
 upstream. Everything else here configures it or tells what went wrong.
 """
 
+from .balancing import (
+    ConsistentHash,
+    HealthCheck,
+    PassiveHealth,
+    RelayStatus,
+    StickyCookie,
+    Target,
+    TargetChange,
+    TargetSet,
+    TargetStatus,
+)
 from .config import Limits, Timeout
 from .exceptions import (
     ConnectError,
@@ -32,17 +43,26 @@ __all__ = [
     "ASGITransport",
     "ConnectError",
     "ConnectTimeout",
+    "ConsistentHash",
+    "HealthCheck",
     "Limits",
     "NameResolutionError",
     "NetworkError",
+    "PassiveHealth",
     "PoolTimeout",
     "ProtocolError",
     "ReadError",
     "ReadTimeout",
     "Relay",
     "RelayError",
+    "RelayStatus",
     "RemoteProtocolError",
+    "StickyCookie",
     "TLSError",
+    "Target",
+    "TargetChange",
+    "TargetSet",
+    "TargetStatus",
     "Timeout",
     "TimeoutException",
     "TooManyRedirects",

@@ -7,6 +7,7 @@ asyncio (with uvloop) and trio are both served; nothing else of this package kno
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import weakref
@@ -61,6 +62,9 @@ class Port(Protocol):
     def spawn(self, work: Coroutine[Any, Any, None]) -> Job:
         """Run something beside the pump; it must handle its own exceptions."""
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have it called on the loop's thread, from any; not at all once the loop has ended."""
+
     def close(self) -> None:
         """Stop listening to the engine; on its own loop."""
 
@@ -100,6 +104,10 @@ class AsyncioPort:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> Job:
         return _AsyncioJob(self.loop.create_task(work))
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback)
 
     def close(self) -> None:
         _forget(self)
@@ -161,6 +169,10 @@ class TrioPort:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> Job:
         return _TrioJob(self._trio, work)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.token.run_sync_soon(callback)
 
     def close(self) -> None:
         _forget(self)

@@ -47,6 +47,12 @@ def flag(parameter: str, value: object) -> bool:
     return value
 
 
+def optional_callable(parameter: str, value: object) -> None:
+    """Something to call, or `None`."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{parameter}: {value!r} is not callable or None")
+
+
 def whole_number(parameter: str, value: object) -> int:
     """An int that is not negative."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -63,6 +69,22 @@ def number(parameter: str, value: object) -> float:
     if not 0 <= value < _ENDLESS:
         raise ValueError(f"{parameter}: {value!r} is not allowed; a finite number, 0 or more")
     return float(value)
+
+
+def share(parameter: str, value: object) -> float:
+    """A number from 0 to 1."""
+    found = number(parameter, value)
+    if found > 1:
+        raise ValueError(f"{parameter}: {value!r} is not allowed; 0 to 1")
+    return found
+
+
+def token(parameter: str, value: object) -> str:
+    """The name of a header or a cookie (RFC 9110 §5.6.2)."""
+    name = text(parameter, value)
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError(f"{parameter}: {name!r} is not a name (RFC 9110 §5.6.2)")
+    return name
 
 
 def optional_time(parameter: str, value: object) -> float | None:

@@ -24,11 +24,15 @@ SLOW: Final = 2
 ABORTED: Final = 4
 NOTES: Final = 8
 FAILED: Final = 16
+# The answer is the relay's own: there is none of the upstream.
+OWN: Final = 32
 
 # A chunk of this size may have to wait for the client to read, so its leaving must be noticed.
 LARGE: Final = 65536
 # Messages without an octet that a server may deliver after the end of a request's body.
 _EMPTY_MESSAGES: Final = 4
+# Octets of a body and no flag.
+_NOTHING: Final = b"", 0
 
 
 class Companion:
@@ -84,6 +88,17 @@ class Companion:
                 job.cancel()
             raise
 
+    def drop(self) -> None:
+        """End it all without waiting for it; from any thread."""
+
+        def end() -> None:
+            self._over = True
+            self._abort()
+            for job in [*self._jobs, *(job for _, job in self._calls)]:
+                job.cancel()
+
+        self._port.call_soon(end)
+
     def _may_go_on(self, call: _engine.Call, complete: bool) -> bool:
         return complete and call.answered
 
@@ -111,6 +126,9 @@ class Pump(Companion):
         super().__init__(exchange, *ends)
         self._exchange = exchange
         self._watched = False
+        self._kept = _NOTHING
+        self._broken = False
+        self.complete = False
 
     async def begin(self, plan: int) -> None:
         """Send the request with its body, or start to stream it."""
@@ -143,6 +161,71 @@ class Pump(Companion):
         if flags & ABORTED and self._error is not None:
             raise self._error
         return not flags & ABORTED
+
+    def keep(self, body: bytes, flags: int) -> None:
+        """Keep what came together with the head for `pass_on`."""
+        self._kept = body, flags
+
+    async def pass_on(self, send: Send) -> None:
+        """Send the body, until it is `complete` or the client leaves."""
+        body, more = self.first()
+        while True:
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            if not more:
+                return
+            # Not to be kept through the wait for the next message.
+            body = b""
+            taken = await self.next()
+            if taken is None:
+                return
+            body, more = taken
+            # Nor through the wait for the client to read.
+            del taken
+
+    def first(self) -> tuple[bytes, bool]:
+        """What came together with the head, perhaps nothing, and whether more comes.
+
+        It is worth a message in any case: some servers hold the head back until then.
+        """
+        (body, flags), self._kept = self._kept, _NOTHING
+        return self._heed_body(body, flags)
+
+    async def next(self) -> tuple[bytes, bool] | None:
+        """The next octets, and whether more come; `None` if the client left.
+
+        Raises what broke the response off: the server must cut it short, and raising makes it.
+        """
+        exchange = self._exchange
+        while True:
+            if self._broken:
+                raise self.failure()
+            waiter = self._port.create_waiter()
+            if exchange.park(waiter):
+                await waiter
+            taken = exchange.take(None)
+            if taken is None:
+                continue
+            _, _, body, flags = taken
+            if flags > COMPLETE and not self.heed(flags):
+                return None
+            if body or flags & COMPLETE:
+                return self._heed_body(body, flags)
+            self._broken = flags & FAILED != 0
+
+    def _heed_body(self, body: bytes, flags: int) -> tuple[bytes, bool]:
+        if flags & COMPLETE:
+            self.complete = True
+            return body, False
+        self._broken = flags & FAILED != 0
+        if len(body) >= LARGE:
+            self.watch()
+        return body, True
+
+    async def close(self) -> None:
+        """End what is not `complete`, and all that runs beside."""
+        if not self.complete:
+            self._abort()
+        await self.end(self.complete)
 
     def failure(self) -> RelayError:
         """Why the response broke off."""

@@ -17,6 +17,7 @@ from ._parameters import (
     header_values,
     names,
     number,
+    optional_callable,
     optional_names,
     optional_size,
     optional_time,
@@ -26,8 +27,25 @@ from ._parameters import (
     whole_number,
     without_user_information,
 )
-from ._pump import COMPLETE, FAILED, LARGE, Pump, Receive, Scope, Send, send_text
+from ._pump import COMPLETE, FAILED, Pump, Receive, Scope, Send, send_text
+from ._watching import Watch
 from ._websocket import WebSocketPump, refuse
+from .balancing import (
+    ConsistentHash,
+    HealthCheck,
+    PassiveHealth,
+    RelayStatus,
+    StickyCookie,
+    Target,
+    TargetChange,
+    TargetSet,
+    balance_from,
+    checked,
+    health_check_parts,
+    target_from,
+    target_parts,
+    targets_from,
+)
 from .config import Limits, Timeout, limits_from, timeout_from
 from .exceptions import ConnectError, ReadTimeout
 from .transports import caller_for
@@ -46,13 +64,14 @@ class Relay:
 
     target_base_url: `http://`, `https://` (`ws`, `wss` are taken as these), or
         `http+unix://%2Frun%2Fapp.sock` for a Unix socket; its path is kept. User information in
-        it is sent as Basic `Authorization` (RFC 7617).
+        it is sent as Basic `Authorization` (RFC 7617). A list of URLs or `Target`s is balanced
+        over.
     upstream_prefix: put between the base path and the client's path.
     preserve_host: send the client's Host instead of the target's authority.
     rewrite_set_cookie_domain: called with each cookie's Domain (`""` for none); `""` drops the
         attribute, another str sets it, `None` leaves the cookie octet by octet.
     timeout: seconds, `None`, `Timeout`, or any object with its four attributes.
-    limits: `Limits`, or any object with its attributes.
+    limits: `Limits`, or any object with its attributes; they hold for each target.
     follow_redirects: follow up to 20 instead of passing them on. Credentials and
         `extra_request_headers` do not go to another origin.
     extra_request_headers: sent upstream in place of the client's of the same names.
@@ -62,8 +81,9 @@ class Relay:
         computed ones and the framing.
     transport: an upstream in this process: `ASGITransport`, or any object with httpx's
         `handle_async_request`.
-    max_retries: tries after the first.
-    retry_backoff_factor: `factor * 2**(n-1)` seconds before retry n.
+    max_retries: tries after the first; with a target that was not tried, where there is one.
+    retry_backoff_factor: `factor * 2**(n-1)` seconds before retry n, unless another target is
+        tried.
     retry_statuses: answers that are worth another try.
     retry_exceptions: failures that are worth another try, as classes of this package or httpx's
         of the same names; a base class stands for its subclasses.
@@ -78,12 +98,25 @@ class Relay:
     ws_ping_timeout: seconds that it may stay silent after that; then the client gets 1011.
     ws_idle_timeout: seconds without a message either way after which a WebSocket is closed.
     ws_max_message_size: octets of one WebSocket message; whoever sends a larger one gets 1009.
+    balance: `"p2c"` (the better of two by what they have in flight), `"round_robin"`,
+        `"weighted_round_robin"`, `"random"`, `"least_connections"`, `"least_latency"`, or a
+        `ConsistentHash`.
+    sticky: a `StickyCookie` that brings a client back to its target.
+    health_check: how targets are asked whether they are well; `None` does not ask.
+    passive_health: when a target is ejected for how it answers; `None` never.
+    max_in_flight: exchanges and WebSockets at once with each target; `None` is any number.
+    queue_timeout: seconds that a request waits where all targets are full; then 503.
+    retry_budget: retries for each request, on average, beside a reserve of 10 that refills by one
+        a second; `None` does not count them.
+    dns_refresh: seconds after which the targets' names are resolved again into one target per
+        address; `None` leaves a name to each new connection.
+    on_target_change: called with a `TargetChange`, on the loop's thread.
     logger: gets one INFO line per event; no line carries a secret.
     """
 
     def __init__(
         self,
-        target_base_url: str,
+        target_base_url: str | Target | Iterable[str | Target],
         *,
         upstream_prefix: str = "/",
         preserve_host: bool = False,
@@ -109,21 +142,43 @@ class Relay:
         ws_ping_timeout: float | None = 20.0,
         ws_idle_timeout: float | None = None,
         ws_max_message_size: int | None = None,
+        balance: str | ConsistentHash = "p2c",
+        sticky: StickyCookie | None = None,
+        health_check: HealthCheck | None = None,
+        passive_health: PassiveHealth | None = PassiveHealth(),  # noqa: B008 - it does not change
+        max_in_flight: int | None = None,
+        queue_timeout: float = 1.0,
+        retry_budget: float | None = 0.2,
+        dns_refresh: float | None = None,
+        on_target_change: Callable[[TargetChange], object] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        if rewrite_set_cookie_domain is not None and not callable(rewrite_set_cookie_domain):
-            raise TypeError(
-                f"rewrite_set_cookie_domain: {rewrite_set_cookie_domain!r} is not callable or None"
-            )
+        optional_callable("rewrite_set_cookie_domain", rewrite_set_cookie_domain)
+        optional_callable("on_target_change", on_target_change)
         if logger is not None and not hasattr(logger, "info"):
             raise TypeError(f"logger: {logger!r} is not a logging.Logger or None")
-        url, credentials = without_user_information(text("target_base_url", target_base_url))
+        targets = targets_from(target_base_url)
+        self._credentials = without_user_information(targets[0].url)[1]
         headers = header_values("extra_request_headers", extra_request_headers)
-        if credentials and not any(name.lower() == "authorization" for name, _ in headers):
-            headers.append(("authorization", credentials))
+        if self._credentials and not any(name.lower() == "authorization" for name, _ in headers):
+            headers.append(("authorization", self._credentials))
+        if transport is not None and (health_check or any(t.health_check for t in targets)):
+            raise ValueError("health_check: an upstream in this process has no health to check")
+        policy, hashed = balance_from(balance)
+        checked("sticky", sticky, StickyCookie)
+        checked("passive_health", passive_health, PassiveHealth)
         verified, authorities = trust(verify)
         settings = {
-            "target_base_url": url,
+            "targets": [target_parts(target, self._credentials) for target in targets],
+            "balance": policy,
+            "hash": hashed,
+            "sticky": None if sticky is None else sticky._parts(),
+            "passive_health": None if passive_health is None else passive_health._parts(),
+            "max_in_flight": optional_size("max_in_flight", max_in_flight),
+            "health_check": health_check_parts(checked("health_check", health_check, HealthCheck)),
+            "queue_timeout": number("queue_timeout", queue_timeout),
+            "retry_budget": None if retry_budget is None else number("retry_budget", retry_budget),
+            "dns_refresh": optional_time("dns_refresh", dns_refresh),
             "upstream_prefix": text("upstream_prefix", upstream_prefix),
             "preserve_host": flag("preserve_host", preserve_host),
             "timeout": timeout_from(timeout).as_tuple(),
@@ -156,6 +211,9 @@ class Relay:
         self._caller = None if transport is None else caller_for(transport)
         self._rewrite = rewrite_set_cookie_domain
         self._grace = number("shutdown_grace", shutdown_grace)
+        # A single target's state changes only where it is checked.
+        changing = health_check is not None or len(targets) > 1
+        self._watch = Watch(on_target_change, logger if changing else None)
         self._logger = logger
         self._port: Port | None = None
         self._drains = 0
@@ -164,12 +222,39 @@ class Relay:
 
     def __repr__(self) -> str:
         state = "running" if self._engine.running else "not started"
-        return f"<Relay to {self._engine.target}, {self._max_retries} retries, {state}>"
+        targets = " ".join(self._engine.targets)
+        return f"<Relay to {targets}, {self._max_retries} retries, {state}>"
+
+    @property
+    def targets(self) -> TargetSet:
+        """The targets, to be changed while the relay runs."""
+        return TargetSet(self)
+
+    def status(self) -> RelayStatus:
+        """How the targets are, as plain data; from any thread."""
+        return {"targets": self._engine.status()}
+
+    def pick(self, without: Iterable[str] = ()) -> str | None:
+        """The URL of a target that a request could be given now, if there is one.
+
+        None of those `without`. Round robin goes on by one with it; else nothing changes.
+        """
+        return self._engine.pick(list(without))
+
+    async def check_targets(self) -> None:
+        """Ask all targets with a `health_check` how they are, now, and wait for the answers."""
+        port = self._attach()
+        await self._wait(self._engine.check_targets(port.engine), port)
 
     async def startup(self) -> None:
-        """Start the engine. Idempotent; a request on a relay that was not started does it, too."""
-        self._attach()
+        """Start the engine, and wait for the first `health_check` of each target.
+
+        Idempotent; a request on a relay that was not started does it, too.
+        """
+        port = self._attach()
         self._engine.startup()
+        self._watch.on(port, self._engine)
+        await self._wait(self._engine.first_round(port.engine), port)
 
     async def shutdown(self) -> None:
         """Finish the requests in flight within `shutdown_grace`, close everything.
@@ -178,6 +263,7 @@ class Relay:
         again.
         """
         port = self._attach()
+        await self._watch.stop()
         drain = self._engine.shutdown(port.engine, self._grace)
         self._drains += 1
         try:
@@ -203,9 +289,7 @@ class Relay:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
-        port = self._port
-        if port is None or (port.loop is not _get_running_loop() and not port.is_current()):
-            port = self._attach()
+        port = self._current_port()
         try:
             exchange = self._engine.start(scope, port.engine)
         except _engine.BadRequest as error:
@@ -231,30 +315,26 @@ class Relay:
                     pump = pump or self._pump(exchange, port, receive)
                     if not pump.heed(flags):
                         return
+                    if flags & FAILED and not status:
+                        raise pump.failure()
                 if status:
-                    await send(
-                        {"type": "http.response.start", "status": status, "headers": headers}
-                    )
-                complete = flags & COMPLETE != 0
-                if complete:
-                    await send({"type": "http.response.body", "body": body, "more_body": False})
-                    return
-                if body or status:
-                    if len(body) >= LARGE:
-                        pump = pump or self._pump(exchange, port, receive)
-                        pump.watch()
-                    # Without an octet, too: some servers hold the head back until now.
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                    # Not to be kept through the wait for the next message.
-                    del taken, headers, body
-                if flags & FAILED and pump is not None:
-                    # The server must cut the response short, and raising is how to make it.
-                    raise pump.failure()
+                    break
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            complete = flags & COMPLETE != 0
+            if complete:
+                await send({"type": "http.response.body", "body": body, "more_body": False})
+                return
+            pump = pump or self._pump(exchange, port, receive)
+            pump.keep(body, flags)
+            # Not to be kept through the waits for what comes behind it.
+            del taken, headers, body
+            await pump.pass_on(send)
         finally:
-            if not complete:
-                exchange.abort()
             if pump is not None:
-                await pump.end(complete)
+                pump.complete = pump.complete or complete
+                await pump.close()
+            elif not complete:
+                exchange.abort()
 
     def _pump(self, exchange: _engine.Exchange, port: Port, receive: Receive) -> Pump:
         return Pump(exchange, port, receive, self._logger, self._caller)
@@ -279,7 +359,7 @@ class Relay:
     async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] == "websocket.disconnect":
             return
-        port = self._attach()
+        port = self._current_port()
         try:
             web_socket = self._engine.connect(scope, port.engine)
         except _engine.BadRequest as error:
@@ -287,6 +367,26 @@ class Relay:
             return
         ends = (port, receive, self._logger, self._caller)
         await WebSocketPump(web_socket, scope, send, self._rewrite, *ends).run()
+
+    def _current_port(self) -> Port:
+        """The running loop's port, which is mostly that of the request before."""
+        port = self._port
+        if port is None or (port.loop is not _get_running_loop() and not port.is_current()):
+            port = self._attach()
+            self._watch.on(port, self._engine)
+        return port
+
+    def _add_target(self, target: str | Target) -> None:
+        found = target_from(target)
+        if self._caller is not None and found.health_check is not None:
+            raise ValueError("health_check: an upstream in this process has no health to check")
+        self._engine.add_target(target_parts(found, self._credentials))
+
+    async def _wait(self, round_: _engine.Round | None, port: Port) -> None:
+        if round_ is not None:
+            waiter = port.create_waiter()
+            if round_.park(waiter):
+                await waiter
 
     def _attach(self) -> Port:
         """Use the running loop's port from now on."""

@@ -11,11 +11,16 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
+use super::balance::{
+    Defaults, HealthCheckParts, StickyParts, TargetParts, hash_key, policy_named, refuse_unfit,
+};
+use crate::engine::balance::ejection::PassiveHealth;
+use crate::engine::balance::policy::Policy;
+use crate::engine::balance::settings::{Balancing, TargetSettings};
 use crate::engine::config::{Config, Headers, Limits, Timeouts, WebSockets};
 use crate::engine::error::Kind;
 use crate::engine::policy::headers::hop_by_hop;
 use crate::engine::policy::retry::RetryPolicy;
-use crate::engine::target::{Target, TargetError};
 use crate::engine::upstream::tls::{Identity, Trust};
 
 /// The mapping that `asgi_relay.Relay` passes; keys are the constructor's parameters, except that
@@ -23,8 +28,17 @@ use crate::engine::upstream::tls::{Identity, Trust};
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Settings {
-    target_base_url: String,
+    targets: Vec<TargetParts>,
     upstream_prefix: String,
+    balance: String,
+    hash: Option<(String, String)>,
+    sticky: Option<StickyParts>,
+    passive_health: Option<(Option<u32>, Option<f64>, f64, f64)>,
+    max_in_flight: Option<usize>,
+    health_check: Option<HealthCheckParts>,
+    queue_timeout: f64,
+    retry_budget: Option<f64>,
+    dns_refresh: Option<f64>,
     preserve_host: bool,
     timeout: (Option<f64>, Option<f64>, Option<f64>, Option<f64>),
     limits: (Option<usize>, Option<usize>, Option<f64>),
@@ -49,21 +63,57 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The engine's configuration.
-    pub(crate) fn into_config(self) -> PyResult<Config> {
-        let target = Target::parse(&self.target_base_url, &self.upstream_prefix).map_err(
-            |error| match error {
-                TargetError::Prefix => invalid("upstream_prefix", error),
-                error => invalid("target_base_url", error),
+    pub(crate) fn into_config(self) -> PyResult<(Config, Defaults)> {
+        let defaults = Defaults {
+            prefix: self.upstream_prefix,
+            max_in_flight: self.max_in_flight,
+            health_check: match self.health_check {
+                Some(parts) => Some(Arc::new(parts.into_check()?)),
+                None => None,
             },
-        )?;
+        };
+        let mut targets: Vec<TargetSettings> = Vec::with_capacity(self.targets.len());
+        for parts in self.targets {
+            let target = parts.into_settings(&defaults)?;
+            refuse_unfit(&targets, &target)?;
+            targets.push(target);
+        }
+        let Some(first) = targets.first() else {
+            return Err(invalid("target_base_url", "the list of targets is empty"));
+        };
+        let target = Arc::clone(&first.target);
+        let balancing = Balancing {
+            policy: match &self.hash {
+                Some(_) => Policy::ConsistentHash,
+                None => policy_named(&self.balance)?,
+            },
+            hash: match self.hash {
+                Some((kind, name)) => Some(hash_key(&kind, name)?),
+                None => None,
+            },
+            sticky: match self.sticky {
+                Some(parts) => Some(Arc::new(parts.into_cookie()?)),
+                None => None,
+            },
+            passive: match self.passive_health {
+                None => None,
+                Some((consecutive_failures, failure_rate, eject_time, max_ejected)) => {
+                    Some(PassiveHealth {
+                        consecutive_failures,
+                        failure_rate,
+                        eject_time: seconds("passive_health.eject_time", eject_time)?,
+                        max_ejected,
+                    })
+                }
+            },
+            queue_timeout: seconds("queue_timeout", self.queue_timeout)?,
+            retry_budget: self.retry_budget,
+            dns_refresh: optional_seconds("dns_refresh", self.dns_refresh)?,
+            seed: None,
+        };
         let (connect, read, write, pool) = self.timeout;
         let (ping_interval, ping_timeout, idle_timeout, max_message_size) = self.web_sockets;
         let (max_connections, max_keepalive_connections, expiry) = self.limits;
-        let seconds = |name, value: Option<f64>| match value.map(Duration::try_from_secs_f64) {
-            None => Ok(None),
-            Some(Ok(duration)) => Ok(Some(duration)),
-            Some(Err(error)) => Err(invalid(name, error)),
-        };
         let statuses: Result<_, _> = self
             .retry_statuses
             .into_iter()
@@ -74,22 +124,24 @@ impl Settings {
             .iter()
             .map(|name| kind_named(name))
             .collect();
-        Ok(Config {
-            target: Arc::new(target),
+        let config = Config {
+            target,
+            targets,
+            balancing,
             timeouts: Timeouts {
-                connect: seconds("timeout.connect", connect)?,
-                read: seconds("timeout.read", read)?,
-                write: seconds("timeout.write", write)?,
-                pool: seconds("timeout.pool", pool)?,
+                connect: optional_seconds("timeout.connect", connect)?,
+                read: optional_seconds("timeout.read", read)?,
+                write: optional_seconds("timeout.write", write)?,
+                pool: optional_seconds("timeout.pool", pool)?,
             },
             limits: Limits {
                 max_connections,
                 max_keepalive_connections,
-                keepalive_expiry: seconds("limits.keepalive_expiry", expiry)?,
+                keepalive_expiry: optional_seconds("limits.keepalive_expiry", expiry)?,
             },
             headers: Headers {
                 preserve_host: self.preserve_host,
-                extra_request: extra_headers(self.extra_request_headers)?,
+                extra_request: extra_headers("extra_request_headers", self.extra_request_headers)?,
                 drop_request: names("drop_request_headers", self.drop_request_headers)?,
                 drop_response: names("drop_response_headers", self.drop_response_headers)?,
                 allow_request: optional_names("allow_request_headers", self.allow_request_headers)?,
@@ -116,21 +168,30 @@ impl Settings {
                 .map(|(certificate, key)| Identity { certificate, key }),
             in_memory: self.in_memory,
             web_sockets: WebSockets {
-                ping_interval: seconds("ws_ping_interval", ping_interval)?,
-                ping_timeout: seconds("ws_ping_timeout", ping_timeout)?,
-                idle_timeout: seconds("ws_idle_timeout", idle_timeout)?,
+                ping_interval: optional_seconds("ws_ping_interval", ping_interval)?,
+                ping_timeout: optional_seconds("ws_ping_timeout", ping_timeout)?,
+                idle_timeout: optional_seconds("ws_idle_timeout", idle_timeout)?,
                 max_message_size,
             },
             report: self.report,
-        })
+        };
+        Ok((config, defaults))
     }
 }
 
-fn invalid(parameter: &str, reason: impl std::fmt::Display) -> PyErr {
+pub(super) fn seconds(parameter: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|error| invalid(parameter, error))
+}
+
+fn optional_seconds(parameter: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+    value.map(|value| seconds(parameter, value)).transpose()
+}
+
+pub(super) fn invalid(parameter: &str, reason: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(format!("{parameter}: {reason}"))
 }
 
-fn name(parameter: &str, name: &str) -> PyResult<HeaderName> {
+pub(super) fn name(parameter: &str, name: &str) -> PyResult<HeaderName> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
         invalid(
             parameter,
@@ -148,8 +209,7 @@ fn optional_names(parameter: &str, list: Option<Vec<String>>) -> PyResult<Option
 }
 
 /// The extra headers; a value is not repeated in an error, as it may well be a secret.
-fn extra_headers(pairs: Vec<(String, String)>) -> PyResult<HeaderMap> {
-    let parameter = "extra_request_headers";
+pub(super) fn extra_headers(parameter: &str, pairs: Vec<(String, String)>) -> PyResult<HeaderMap> {
     let mut map = HeaderMap::with_capacity(pairs.len());
     for (text, value) in pairs {
         let name = name(parameter, &text)?;

@@ -33,6 +33,8 @@ pub(super) const ABORTED: u8 = 4;
 pub(super) const NOTES: u8 = 8;
 /// The response broke off; `failure()` tells why.
 pub(super) const FAILED: u8 = 16;
+/// The response is the relay's own, as none came from upstream.
+const OWN: u8 = 32;
 
 /// One request on its way and the response coming back.
 #[pyclass(frozen, module = "asgi_relay._engine")]
@@ -286,6 +288,7 @@ impl Exchange {
         let (status, headers) = match contents.head {
             None => (0, None),
             Some(head) => {
+                flags |= if head.own { OWN } else { 0 };
                 let headers = header_list(py, &head, inner.downstream.adds_date, rewrite)?;
                 (head.status.as_u16(), Some(headers))
             }

@@ -3,6 +3,7 @@
 //! Everything here runs on a thread that holds the GIL, at the call of Python code. The engine's
 //! thread never comes here: it puts what it has into a mailbox and rings the event loop.
 
+mod balance;
 mod config;
 mod convert;
 mod exchange;
@@ -50,6 +51,8 @@ mod _engine {
     #[pymodule_export]
     use super::after_fork;
     #[pymodule_export]
+    use super::balance::Changes;
+    #[pymodule_export]
     use super::exchange::Exchange;
     #[pymodule_export]
     use super::flush;
@@ -58,7 +61,7 @@ mod _engine {
     #[pymodule_export]
     use super::port::Port;
     #[pymodule_export]
-    use super::relay::{BadRequest, Drain, Relay};
+    use super::relay::{BadRequest, Drain, Relay, Round};
     #[pymodule_export]
     use super::websocket::WebSocket;
 }

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyOSError, PyValueError};
+use pyo3::exceptions::{PyException, PyKeyError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::balance::{Changes, Defaults, TargetParts, status_of};
 use super::config::Settings;
 use super::exchange::Exchange;
 use super::port::Port;
@@ -17,6 +18,7 @@ use crate::engine;
 use crate::engine::config::Config;
 use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::runtime::Runtime;
+use crate::engine::target::Target;
 
 create_exception!(
     asgi_relay._engine,
@@ -35,7 +37,9 @@ pub(crate) struct Started {
 /// A relay's engine.
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Relay {
-    config: Config,
+    /// Its targets are those of this moment.
+    config: Mutex<Config>,
+    defaults: Defaults,
     /// What the constructor made to try the configuration; the first start uses it, as reading
     /// the platform's authorities takes its time.
     fresh: Mutex<Option<Arc<engine::relay::Relay>>>,
@@ -55,6 +59,22 @@ impl Relay {
         started
     }
 
+    fn config(&self) -> MutexGuard<'_, Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine that runs, or the one that would be started next.
+    fn current(&self) -> PyResult<Arc<engine::relay::Relay>> {
+        if let Some((_, started)) = &*self.lock() {
+            return Ok(Arc::clone(&started.relay));
+        }
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*fresh {
+            Some(fresh) => Ok(Arc::clone(fresh)),
+            None => Ok(Arc::clone(fresh.insert(engine(&self.config())?))),
+        }
+    }
+
     fn take_fresh(&self) -> Option<Arc<engine::relay::Relay>> {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         fresh.take()
@@ -70,11 +90,32 @@ impl Relay {
                 .map_err(|error| PyOSError::new_err(error.to_string()))?,
             relay: match self.take_fresh() {
                 Some(fresh) => fresh,
-                None => engine(&self.config)?,
+                None => engine(&self.config())?,
             },
         };
+        let relay = Arc::clone(&new.relay);
+        let begin = move || relay.balancer().begin();
+        new.runtime.submit(Box::new(begin));
         *started = Some((generation(), new.clone()));
         Ok(new)
+    }
+}
+
+impl Relay {
+    /// A URL as the targets are known by.
+    fn normal_url(&self, url: &str) -> PyResult<String> {
+        if self
+            .current()?
+            .balancer()
+            .members()
+            .iter()
+            .any(|m| m.is(url))
+        {
+            return Ok(url.to_owned());
+        }
+        let target = Target::parse(url, &self.defaults.prefix);
+        let target = target.map_err(|error| PyValueError::new_err(format!("url: {error}")))?;
+        Ok(target.to_string())
     }
 }
 
@@ -88,20 +129,109 @@ impl Relay {
     /// `settings` are the constructor's parameters of `asgi_relay.Relay`, taken apart.
     #[new]
     fn new(settings: Settings) -> PyResult<Self> {
-        let config = settings.into_config()?;
+        let (config, defaults) = settings.into_config()?;
         // Certificates and keys are tried now, not at the first request.
         let fresh = engine(&config)?;
         Ok(Self {
-            config,
+            config: Mutex::new(config),
+            defaults,
             fresh: Mutex::new(Some(fresh)),
             started: Mutex::new(None),
         })
     }
 
-    /// The upstream's URL, without anything secret.
+    /// The targets' URLs, without anything secret.
     #[getter]
-    fn target(&self) -> String {
-        self.config.target.to_string()
+    fn targets(&self) -> Vec<String> {
+        let config = self.config();
+        let targets = config.targets.iter();
+        targets.map(|target| target.target.to_string()).collect()
+    }
+
+    /// Takes a target in, or back after it was drained.
+    fn add_target(&self, parts: TargetParts) -> PyResult<()> {
+        let target = parts.into_settings(&self.defaults)?;
+        let relay = self.current()?;
+        let added = relay.balancer().add(target.clone());
+        added.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let url = target.target.to_string();
+        let mut config = self.config();
+        config
+            .targets
+            .retain(|other| other.target.to_string() != url);
+        config.targets.push(target);
+        drop(config);
+        if let Some((_, started)) = &*self.lock() {
+            let begin = move || relay.balancer().begin();
+            started.runtime.submit(Box::new(begin));
+        }
+        Ok(())
+    }
+
+    /// Gives a target no new requests.
+    fn drain_target(&self, url: &str) -> PyResult<()> {
+        let url = self.normal_url(url)?;
+        let drained = self.current()?.balancer().drain(&url);
+        drained.map_err(|error| PyKeyError::new_err(error.to_string()))?;
+        let mut config = self.config();
+        let targets = config.targets.iter_mut();
+        for target in targets.filter(|target| target.target.to_string() == url) {
+            target.weight = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes a target out.
+    fn remove_target(&self, url: &str) -> PyResult<()> {
+        let url = self.normal_url(url)?;
+        let removed = self.current()?.balancer().remove(&url);
+        removed.map_err(|error| PyKeyError::new_err(error.to_string()))?;
+        let mut config = self.config();
+        config
+            .targets
+            .retain(|other| other.target.to_string() != url);
+        Ok(())
+    }
+
+    /// How the targets are, by their URLs.
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        status_of(py, self.current()?.balancer())
+    }
+
+    /// A target that a request could be given now, none of `without`; `None` where there is none.
+    fn pick(&self, without: Vec<String>) -> PyResult<Option<String>> {
+        Ok(self.current()?.balancer().pick(&without))
+    }
+
+    /// Health checks that have come to an end.
+    #[getter]
+    fn checks(&self) -> PyResult<u64> {
+        Ok(self.current()?.balancer().checks())
+    }
+
+    /// The changes of the targets' states from now on.
+    fn watch(&self, port: Py<Port>) -> PyResult<Changes> {
+        Ok(Changes::of(port, self.current()?.balancer()))
+    }
+
+    /// Waits for the first round of health checks; `None` where it is over.
+    fn first_round(&self, port: Py<Port>) -> PyResult<Option<Round>> {
+        let started = self.started()?;
+        let balancer = started.relay.balancer();
+        if balancer.is_checked() {
+            return Ok(None);
+        }
+        let balancer = Arc::clone(balancer);
+        let round = async move { balancer.until_checked().await };
+        Ok(Some(Round::of(port, &started.runtime, round)))
+    }
+
+    /// Checks all targets once.
+    fn check_targets(&self, port: Py<Port>) -> PyResult<Round> {
+        let started = self.started()?;
+        let balancer = Arc::clone(started.relay.balancer());
+        let round = async move { balancer.check_all().await };
+        Ok(Round::of(port, &started.runtime, round))
     }
 
     /// Whether the engine runs.
@@ -115,19 +245,38 @@ impl Relay {
         self.started().map(drop)
     }
 
-    /// An exchange for a request; raises `BadRequest` for one that cannot be passed on.
-    fn start(&self, scope: &Bound<'_, PyDict>, port: Py<Port>) -> PyResult<Exchange> {
+    /// An exchange for a request, with the target `prefer` where that is fit for it; raises
+    /// `BadRequest` for one that cannot be passed on.
+    #[pyo3(signature = (scope, port, prefer=None))]
+    fn start(
+        &self,
+        scope: &Bound<'_, PyDict>,
+        port: Py<Port>,
+        prefer: Option<String>,
+    ) -> PyResult<Exchange> {
         let started = self.started()?;
-        let (request, downstream) = scope::read(scope, &started.relay)?
+        let (mut request, downstream) = scope::read(scope, &started.relay)?
             .map_err(|error| BadRequest::new_err(error.to_string()))?;
+        if let Some(url) = prefer {
+            request.prefer(url);
+        }
         Ok(Exchange::new(port, started, request, downstream))
     }
 
-    /// A WebSocket for a client's handshake; raises `BadRequest` for one that cannot be passed on.
-    fn connect(&self, scope: &Bound<'_, PyDict>, port: Py<Port>) -> PyResult<WebSocket> {
+    /// A WebSocket for a client's handshake, as [`Relay::start`].
+    #[pyo3(signature = (scope, port, prefer=None))]
+    fn connect(
+        &self,
+        scope: &Bound<'_, PyDict>,
+        port: Py<Port>,
+        prefer: Option<String>,
+    ) -> PyResult<WebSocket> {
         let started = self.started()?;
-        let (request, downstream) = scope::read_handshake(scope, &started.relay)?
+        let (mut request, downstream) = scope::read_handshake(scope, &started.relay)?
             .map_err(|error| BadRequest::new_err(error.to_string()))?;
+        if let Some(url) = prefer {
+            request.prefer(url);
+        }
         Ok(WebSocket::open(port, started, request, downstream))
     }
 
@@ -161,6 +310,40 @@ impl Drop for Relay {
     fn drop(&mut self) {
         // `lock` forgets what belongs to the parent process.
         drop(self.lock().take());
+    }
+}
+
+/// A round of health checks that is going on.
+#[pyclass(frozen, module = "asgi_relay._engine")]
+pub(crate) struct Round {
+    port: Py<Port>,
+    done: Arc<Mailbox<()>>,
+}
+
+impl Round {
+    fn of(
+        port: Py<Port>,
+        runtime: &Runtime,
+        round: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let done = Mailbox::new(port.get().doorbell());
+        let mailbox = Arc::clone(&done);
+        runtime.submit(Box::new(move || {
+            tokio::spawn(async move {
+                round.await;
+                mailbox.publish(|contents| contents.end = Some(End::Complete));
+            });
+        }));
+        Self { port, done }
+    }
+}
+
+#[pymethods]
+impl Round {
+    /// Has `waiter` answered when the round is over; `False` where it is.
+    fn park(&self, waiter: Py<PyAny>) -> bool {
+        let port = self.port.get();
+        port.wait(waiter, |key| self.done.park(key)).is_some()
     }
 }
 

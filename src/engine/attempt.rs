@@ -21,7 +21,7 @@ use super::report::Observer;
 use super::target::{Target, origin_form};
 use super::upstream::failure;
 use super::upstream::memory::Call;
-use super::upstream::pool::{Freshness, Lease};
+use super::upstream::pool::{Freshness, Lease, Pool};
 use super::upstream::socket::Socket;
 use super::websocket::handshake::Handshake;
 use super::websocket::socket::Switching;
@@ -40,6 +40,7 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<Target>,
+    pub(super) pool: Arc<Pool>,
     pub(super) path: PathAndQuery,
     pub(super) web_socket: bool,
 }
@@ -72,8 +73,8 @@ impl Relay {
         loop {
             let origin = to.target.origin();
             let mut lease = match &request.handshake {
-                None => self.pool.lease(origin, freshness).await?,
-                Some(_) => Box::pin(self.pool.lease_for_upgrade(origin)).await?,
+                None => to.pool.lease(origin, freshness).await?,
+                Some(_) => Box::pin(to.pool.lease_for_upgrade(origin)).await?,
             };
             let reused = lease.is_reused();
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
+use super::balance::settings::{Balancing, TargetSettings};
 use super::policy::retry::RetryPolicy;
 use super::target::Target;
 use super::upstream::tls::{Identity, Trust};
@@ -22,7 +23,7 @@ pub struct Timeouts {
     pub pool: Option<Duration>,
 }
 
-/// How many connections there may be; `None` is any number.
+/// How many connections each target may have; `None` is any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in use at once.
@@ -66,8 +67,13 @@ pub struct WebSockets {
 /// Everything that makes a relay.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The upstream.
+    /// The upstream for whose base path and Host requests are prepared: the first one. Each
+    /// target puts its own in place.
     pub target: Arc<Target>,
+    /// The upstreams.
+    pub targets: Vec<TargetSettings>,
+    /// How one of them is chosen.
+    pub balancing: Balancing,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How many connections there may be.

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
 use super::body::{ResponseBody, Source};
@@ -32,6 +32,8 @@ pub struct Head {
     pub headers: HeaderList,
     /// What a WebSocket's upstream has chosen.
     pub subprotocol: Option<String>,
+    /// The relay's own answer, as there was none from upstream.
+    pub own: bool,
 }
 
 /// The mailbox of an exchange.
@@ -124,6 +126,7 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
         status: response.status,
         headers: std::mem::take(&mut response.headers),
         subprotocol: None,
+        own: false,
     });
     loop {
         let batch = next_batch(&mut response.body, mailbox, head.is_some()).await;
@@ -204,17 +207,19 @@ pub(super) fn fail<I: Item + From<Bytes>>(contents: &mut Contents<Head, Note, I>
         return;
     }
     let (status, text) = error.response();
-    let headers = vec![
+    let mut headers = vec![
         (
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         ),
         (CONTENT_LENGTH, HeaderValue::from(text.len())),
     ];
+    headers.extend(error.retry_after().map(|after| (RETRY_AFTER, after.into())));
     contents.head = Some(Head {
         status,
         headers,
         subprotocol: None,
+        own: true,
     });
     contents.push(I::from(Bytes::from(text)));
     contents.end = Some(End::Complete);

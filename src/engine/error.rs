@@ -32,6 +32,10 @@ pub enum Kind {
     Protocol,
     /// More redirects than are followed.
     TooManyRedirects,
+    /// No target is healthy. 503.
+    Unavailable,
+    /// All targets have as much in flight as they may. 503.
+    Busy,
     /// The relay is shutting down.
     Shutdown,
     /// The client's body is not as long as it announced. The client's fault: 400.
@@ -72,6 +76,8 @@ impl Kind {
             Self::Write => "WriteError",
             Self::Protocol => "RemoteProtocolError",
             Self::TooManyRedirects => "TooManyRedirects",
+            Self::Unavailable => "NoHealthyTarget",
+            Self::Busy => "TargetsBusy",
             Self::Shutdown | Self::BodyLength | Self::Abandoned => "RelayError",
         }
     }
@@ -91,6 +97,8 @@ impl Kind {
             Self::Write => "the connection broke while sending the request",
             Self::Protocol => "the upstream's answer is malformed or incomplete",
             Self::TooManyRedirects => "the upstream redirects too often",
+            Self::Unavailable => "no upstream is healthy",
+            Self::Busy => "the upstreams have no room for more requests",
             Self::Shutdown => "the relay is shutting down",
             Self::BodyLength => "the body is not as long as its Content-Length",
             Self::Abandoned => "the request was abandoned",
@@ -122,6 +130,7 @@ pub struct Error {
     kind: Kind,
     reach: Reach,
     detail: Cow<'static, str>,
+    retry_after: Option<u32>,
 }
 
 impl Error {
@@ -133,6 +142,7 @@ impl Error {
             kind,
             reach: Reach::MaybeSent,
             detail: detail.into(),
+            retry_after: None,
         }
     }
 
@@ -143,6 +153,21 @@ impl Error {
             reach: Reach::NotSent,
             ..Self::new(kind, detail)
         }
+    }
+
+    /// The same with the seconds after which the client may try again (RFC 9110 §10.2.3).
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
+    /// The seconds after which the client may try again.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u32> {
+        self.retry_after
     }
 
     /// The kind of failure.
@@ -172,6 +197,10 @@ impl Error {
         if self.kind == Kind::BodyLength {
             let text = format!("Bad request: {}", self.kind.public());
             return (StatusCode::BAD_REQUEST, text);
+        }
+        if matches!(self.kind, Kind::Unavailable | Kind::Busy) {
+            let text = format!("Service Unavailable: {}", self.kind.public());
+            return (StatusCode::SERVICE_UNAVAILABLE, text);
         }
         let text = format!(
             "Upstream error: {} ({})",

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::time::{sleep, timeout};
 use url::Position;
 
 use super::attempt::{Answer, Destination};
+use super::balance::affinity::Affinity;
+use super::balance::member::Member;
+use super::balance::turn::Turn;
 use super::body::{RequestBody, ResponseBody, Source};
 use super::error::{Error, Kind};
 use super::policy::headers::HeaderList;
@@ -49,11 +52,10 @@ impl Relay {
         mut request: Request,
         observer: &dyn Observer,
     ) -> Result<Response, Error> {
-        let mut to = Destination {
-            target: self.config.target.clone(),
-            path: request.target.clone(),
-            web_socket: request.handshake.is_some(),
-        };
+        self.deposit();
+        let mut turn = self.first_turn(&request, observer).await?;
+        let mut to = self.destination(&turn, &mut request);
+        let mut tried = Vec::new();
         let mut retries = 0;
         let mut redirects = 0;
         let mut body = request.body.body();
@@ -62,19 +64,18 @@ impl Relay {
                 return Err(Error::new(Kind::Abandoned, "the body cannot be sent again"));
             };
             let retry = &self.config.retry;
-            match self.attempt(&request, &to, this_body, observer).await {
+            let failure = match self.attempt(&request, &to, this_body, observer).await {
                 Ok(answer) => {
-                    let retryable = retry.statuses.contains(&answer.status);
-                    if retryable {
-                        self.report(
-                            observer,
-                            "upstream_retryable_status",
-                            &to,
-                            Some(retries + 1),
-                            Ok(answer.status),
-                        );
+                    turn.answered(answer.status);
+                    let status = answer.status;
+                    if retry.statuses.contains(&status) {
+                        let attempt = Some(retries + 1);
+                        let name = "upstream_retryable_status";
+                        self.report(observer, name, &to, attempt, Ok(status));
                     }
-                    if retryable && retry.retries_status(&request.method, answer.status, retries) {
+                    if retry.retries_status(&request.method, status, retries)
+                        && self.affords_retry()
+                    {
                         body = request.body.body();
                     }
                     if body.is_some() {
@@ -88,52 +89,113 @@ impl Relay {
                             return Err(error);
                         }
                         Box::pin(discard(answer.body)).await;
-                        body = next.body;
-                        request.method = next.method;
-                        request.headers = next.headers;
-                        if !next.keeps_body {
-                            if let Source::Streamed(upload) = &request.body {
-                                upload.discard();
-                            }
-                            request.body = Source::Empty;
-                            request.framing = Framing::None;
-                        }
-                        to = next.to;
+                        (to, body) = request.redirected(next);
                         continue;
                     } else {
-                        let policy = &self.response_policy;
-                        let headers = match &answer.switched {
-                            None => policy.headers(answer.status, &answer.headers),
-                            Some(_) => policy.handshake_headers(&answer.headers),
+                        let origin = Provenance {
+                            to,
+                            attempt: retries + 1,
+                            turn,
                         };
-                        let headers = headers.inspect_err(|error| {
-                            self.report(observer, "upstream_error", &to, None, Err(error));
-                        })?;
-                        return Ok(Response {
-                            status: answer.status,
-                            headers,
-                            body: answer.body,
-                            switched: answer.switched,
-                            origin: Provenance {
-                                to,
-                                attempt: retries + 1,
-                            },
-                        });
+                        return self.respond(answer, request.affinity.as_deref(), origin, observer);
                     }
+                    None
                 }
                 Err(error) => {
+                    turn.failed(&error);
                     self.report_error(observer, &to, retries + 1, &error);
-                    if retry.retries_error(&request.method, &error, retries) {
+                    if retry.retries_error(&request.method, &error, retries) && self.affords_retry()
+                    {
                         body = request.body.body();
                     }
                     if body.is_none() {
                         return Err(error);
                     }
+                    Some(error)
                 }
-            }
+            };
             retries += 1;
-            sleep(self.config.retry.backoff(retries)).await;
+            if redirects > 0 {
+                sleep(retry.backoff(retries)).await;
+                continue;
+            }
+            tried.push(Arc::clone(turn.member()));
+            // Not in flight while it waits; it may be next again.
+            drop(turn);
+            let next = self.next_turn(request.affinity.as_deref(), &tried, retries);
+            turn = Box::pin(next)
+                .await
+                .map_err(|error| failure.unwrap_or(error))?;
+            to = self.destination(&turn, &mut request);
         }
+    }
+
+    async fn first_turn(&self, request: &Request, observer: &dyn Observer) -> Result<Turn, Error> {
+        let turn = self.balancer().turn(request.affinity.as_deref(), &[]).await;
+        turn.inspect_err(|error| self.report_unavailable(observer, &request.target, error))
+    }
+
+    /// A turn for retry `number`: at once with a target that has not been tried, else after the
+    /// backoff.
+    async fn next_turn(
+        &self,
+        affinity: Option<&Affinity>,
+        tried: &[Arc<Member>],
+        number: u32,
+    ) -> Result<Turn, Error> {
+        if let Some(turn) = self.balancer().other_turn(affinity, tried) {
+            return Ok(turn);
+        }
+        sleep(self.config.retry.backoff(number)).await;
+        self.balancer().turn(affinity, tried).await
+    }
+
+    /// Where a request goes at this turn; its Host is set to match.
+    fn destination(&self, turn: &Turn, request: &mut Request) -> Destination {
+        let (prepared_for, target) = (&self.config.target, turn.member().target());
+        if request.own_host && !Arc::ptr_eq(prepared_for, target) {
+            let authority = target.authority().clone();
+            request.headers.insert(HOST, authority);
+        }
+        Destination {
+            target: Arc::clone(target),
+            pool: Arc::clone(turn.member().pool()),
+            path: target.rebased(&request.target, prepared_for),
+            web_socket: request.handshake.is_some(),
+        }
+    }
+
+    /// The response that the client gets for an answer.
+    fn respond(
+        &self,
+        answer: Answer,
+        affinity: Option<&Affinity>,
+        origin: Provenance,
+        observer: &dyn Observer,
+    ) -> Result<Response, Error> {
+        let policy = &self.response_policy;
+        let headers = match &answer.switched {
+            None => policy.headers(answer.status, &answer.headers),
+            Some(_) => policy.handshake_headers(&answer.headers),
+        };
+        let mut headers = headers.inspect_err(|error| {
+            self.report(observer, "upstream_error", &origin.to, None, Err(error));
+        })?;
+        if let Some(sticky) = &self.config.balancing.sticky
+            && let Some(value) = origin.turn.member().cookie()
+            && let Some(affinity) = affinity
+            && affinity.cookie.as_deref() != Some(value)
+        {
+            let line = sticky.line(value, affinity.secure);
+            headers.extend(line.map(|line| (SET_COOKIE, line)));
+        }
+        Ok(Response {
+            status: answer.status,
+            headers,
+            body: answer.body,
+            switched: answer.switched,
+            origin,
+        })
     }
 
     /// The next request, where the answer is a redirect to be followed.
@@ -169,6 +231,7 @@ impl Relay {
         Some(Next {
             to: Destination {
                 target,
+                pool: Arc::clone(&from.pool),
                 path,
                 web_socket: false,
             },
@@ -177,6 +240,22 @@ impl Relay {
             body: Some(body),
             keeps_body: found.keeps_body,
         })
+    }
+}
+
+impl Request {
+    /// Becomes the request that a redirect makes of it; where it goes, and its body.
+    fn redirected(&mut self, next: Next) -> (Destination, Option<RequestBody>) {
+        self.method = next.method;
+        self.headers = next.headers;
+        if !next.keeps_body {
+            if let Source::Streamed(upload) = &self.body {
+                upload.discard();
+            }
+            self.body = Source::Empty;
+            self.framing = Framing::None;
+        }
+        (next.to, next.body)
     }
 }
 

@@ -5,18 +5,21 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use tokio::sync::{Notify, watch};
 
+use super::balance::affinity::Affinity;
+use super::balance::set::Balancer;
+use super::balance::settings::Balancing;
 use super::body::Source;
 use super::config::Config;
+use super::policy::budget::RetryBudget;
 use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
 use super::policy::response::ResponsePolicy;
 use super::upstream::connect::Connector;
-use super::upstream::pool::Pool;
 use super::upstream::tls::TlsError;
 use super::websocket::handshake::Handshake;
 
@@ -50,6 +53,17 @@ pub struct Request {
     pub framing: Framing,
     /// The handshake, where the client wants a WebSocket.
     pub handshake: Option<Handshake>,
+    /// Host is to be the authority of whichever target is chosen.
+    pub own_host: bool,
+    /// What speaks for one target rather than another.
+    pub affinity: Option<Box<Affinity>>,
+}
+
+impl Request {
+    /// Has it go to the target with this URL, where that is fit for it.
+    pub fn prefer(&mut self, url: String) {
+        self.affinity.get_or_insert_default().preferred = Some(url);
+    }
 }
 
 /// Something in flight, as the end of its relay sees it.
@@ -64,7 +78,8 @@ pub struct Relay {
     pub(super) config: Config,
     pub(super) request_policy: RequestPolicy,
     pub(super) response_policy: ResponsePolicy,
-    pub(super) pool: Arc<Pool>,
+    balancer: Arc<Balancer>,
+    budget: Option<Mutex<RetryBudget>>,
     in_flight: Mutex<HashMap<u64, Arc<dyn Ongoing>>>,
     next: AtomicU64,
     drained: Notify,
@@ -80,7 +95,7 @@ enum Phase {
 }
 
 impl Relay {
-    /// A relay with an empty pool.
+    /// A relay that has no connection yet.
     ///
     /// # Errors
     /// Where the certificates or keys for TLS cannot be used.
@@ -88,6 +103,7 @@ impl Relay {
         let headers = config.headers.clone();
         let trust = config.trust.clone();
         let connector = Connector::new(trust, config.identity.clone(), config.timeouts);
+        let connector = Arc::new(connector);
         if config.target.origin().secure {
             connector.tls()?;
         }
@@ -100,7 +116,17 @@ impl Relay {
                 headers.allow_request,
             ),
             response_policy: ResponsePolicy::new(headers.drop_response, headers.allow_response),
-            pool: Pool::new(connector, config.limits, config.timeouts.pool),
+            balancer: Balancer::new(
+                config.targets.clone(),
+                config.balancing.clone(),
+                connector,
+                config.limits,
+                config.timeouts,
+            ),
+            budget: config
+                .balancing
+                .retry_budget
+                .map(|ratio| Mutex::new(RetryBudget::new(ratio))),
             config,
             in_flight: Mutex::default(),
             next: AtomicU64::new(0),
@@ -120,12 +146,20 @@ impl Relay {
             return Err(BadRequest::Method);
         }
         let target = self.config.target.join(inbound.path, inbound.query)?;
-        let outgoing = self
+        let mut outgoing = self
             .request_policy
             .headers(inbound.headers, &inbound.connection)?;
+        let Balancing { hash, sticky, .. } = &self.config.balancing;
+        let affinity = (hash.is_some() || sticky.is_some()).then(|| {
+            let (hash, sticky) = (hash.as_ref(), sticky.as_deref());
+            let headers = &mut outgoing.headers;
+            Box::new(Affinity::read(headers, &inbound.connection, hash, sticky))
+        });
         Ok(Request {
             method,
             target,
+            own_host: outgoing.own_host,
+            affinity,
             headers: outgoing.headers,
             body: Source::Empty,
             framing: outgoing.framing,
@@ -156,6 +190,28 @@ impl Relay {
         self.in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The targets.
+    #[must_use]
+    pub fn balancer(&self) -> &Arc<Balancer> {
+        &self.balancer
+    }
+
+    /// Saves up for retries.
+    pub(super) fn deposit(&self) {
+        if let Some(budget) = &self.budget {
+            let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+            budget.deposit();
+        }
+    }
+
+    /// Whether one more retry is within the budget.
+    pub(super) fn affords_retry(&self) -> bool {
+        self.budget.as_ref().is_none_or(|budget| {
+            let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+            budget.withdraw(Instant::now())
+        })
     }
 
     /// Counts an exchange among those in flight, from before it is submitted.
@@ -191,7 +247,7 @@ impl Relay {
     /// Waits for the exchanges in flight, at most `grace`; then cuts those that are left. Idle
     /// connections are closed at once.
     pub async fn drain(&self, grace: Duration) {
-        self.pool.close();
+        self.balancer.close();
         self.phase.send_replace(Phase::Leaving);
         if tokio::time::timeout(grace, self.idle()).await.is_err() {
             self.cut();
@@ -217,6 +273,13 @@ impl Relay {
             }
             drained.await;
         }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Its checks would go on.
+        self.balancer.close();
     }
 }
 

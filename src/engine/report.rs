@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use http::uri::PathAndQuery;
 use url::Url;
 
 use super::attempt::Destination;
+use super::balance::turn::Turn;
 use super::doorbell::Doorbell;
 use super::error::Error;
 use super::relay::Relay;
@@ -92,7 +94,26 @@ impl Relay {
             true => ("upstream_timeout", Some(origin.attempt)),
             false => ("upstream_error", None),
         };
+        origin.turn.interrupted(error);
         self.report(observer, name, &origin.to, attempt, Err(error));
+    }
+
+    /// Reports that no target could take a request.
+    pub(super) fn report_unavailable(
+        &self,
+        observer: &dyn Observer,
+        path: &PathAndQuery,
+        error: &Error,
+    ) {
+        if self.config.report {
+            observer.note(Note::Event(Event {
+                name: "upstream_unavailable",
+                url: masked_path(path),
+                attempt: None,
+                status: None,
+                error: Some(error.to_string()),
+            }));
+        }
     }
 }
 
@@ -101,19 +122,30 @@ impl Relay {
 pub struct Provenance {
     pub(super) to: Destination,
     pub(super) attempt: u32,
+    /// In flight as long as this is.
+    pub(super) turn: Turn,
+}
+
+/// A request target for the log: no query value.
+fn masked_path(path: &PathAndQuery) -> String {
+    let query = path.query().map(masked_query);
+    let query = query.map(|query| format!("?{query}"));
+    format!("{}{}", path.path(), query.unwrap_or_default())
+}
+
+fn masked_query(query: &str) -> String {
+    let parts = query.split('&').map(|part| match part.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("&")
 }
 
 /// A URL for the log: no user information, no query value.
 fn masked(mut url: Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    let query = url.query().map(|query| {
-        let parts = query.split('&').map(|part| match part.split_once('=') {
-            Some((name, _)) => format!("{name}=***"),
-            None => "***".to_owned(),
-        });
-        parts.collect::<Vec<_>>().join("&")
-    });
+    let query = url.query().map(masked_query);
     url.set_query(query.as_deref());
     url.into()
 }

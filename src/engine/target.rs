@@ -1,6 +1,7 @@
 //! An upstream's address: parsed and checked once, so that a bad one cannot exist later.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub enum Endpoint {
 pub struct Origin {
     /// Where to connect.
     pub endpoint: Endpoint,
+    /// Which of the endpoint's addresses, where it matters.
+    pub address: Option<IpAddr>,
     /// Whether TLS is spoken there.
     pub secure: bool,
 }
@@ -79,6 +82,8 @@ pub struct Target {
     origin: Arc<Origin>,
     authority: HeaderValue,
     base: String,
+    /// How much of `base` is the URL's own path; a prefix may be behind it.
+    own: usize,
     url: Url,
 }
 
@@ -123,6 +128,7 @@ impl Target {
         };
         base_path("", prefix).map_err(|_| TargetError::Prefix)?;
         target.base = base_path(raw_path_of(text), prefix)?;
+        target.own = base_path(raw_path_of(text), "")?.len();
         Ok(target)
     }
 
@@ -171,11 +177,35 @@ impl Target {
         authority.parse::<Authority>().map_err(|_| malformed())?;
         let scheme = if secure { "https" } else { "http" };
         Ok(Self {
-            origin: Arc::new(Origin { endpoint, secure }),
+            origin: Arc::new(Origin {
+                endpoint,
+                address: None,
+                secure,
+            }),
             authority: HeaderValue::from_str(authority).map_err(|_| malformed())?,
             base: String::new(),
+            own: 0,
             url: Url::parse(&format!("{scheme}://{authority}/")).map_err(|_| malformed())?,
         })
+    }
+
+    /// The same target at one of its host's addresses.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> Self {
+        let origin = Origin {
+            address: Some(address),
+            ..(*self.origin).clone()
+        };
+        Self {
+            origin: Arc::new(origin),
+            ..self.clone()
+        }
+    }
+
+    /// The URL's own path, without a slash at its end and without the prefix.
+    #[must_use]
+    pub fn own_base(&self) -> &str {
+        self.base.get(..self.own).unwrap_or_default()
     }
 
     /// Where connections go.
@@ -197,6 +227,22 @@ impl Target {
         url.set_path(target.path());
         url.set_query(target.query());
         url
+    }
+
+    /// The request target here for one that was joined for another target.
+    #[must_use]
+    pub fn rebased(&self, path: &PathAndQuery, from: &Self) -> PathAndQuery {
+        if self.base == from.base {
+            return path.clone();
+        }
+        let below = path.as_str().strip_prefix(&from.base).unwrap_or_default();
+        let slash = match below.starts_with('/') {
+            false if self.base.is_empty() => "/",
+            _ => "",
+        };
+        // Both parts have been checked.
+        request_target(format!("{}{slash}{below}", self.base).into_bytes())
+            .unwrap_or_else(|_| path.clone())
     }
 
     /// The request target for what a client asked for below the mount.
@@ -281,12 +327,16 @@ fn base_path(base: &str, prefix: &str) -> Result<String, TargetError> {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.origin.secure { "https" } else { "http" };
-        match &self.origin.endpoint {
-            Endpoint::Tcp { .. } => {
+        match (&self.origin.endpoint, self.origin.address) {
+            (Endpoint::Tcp { port, .. }, Some(address)) => {
+                let address = SocketAddr::new(address, *port);
+                write!(f, "{scheme}://{address}{}", self.base)
+            }
+            (Endpoint::Tcp { .. }, None) => {
                 let authority = self.authority.to_str().unwrap_or_default();
                 write!(f, "{scheme}://{authority}{}", self.base)
             }
-            Endpoint::Unix(path) => {
+            (Endpoint::Unix(path), _) => {
                 let path = path.to_string_lossy();
                 let socket = utf8_percent_encode(&path, NOT_UNRESERVED);
                 write!(f, "{scheme}+unix://{socket}{}", self.base)

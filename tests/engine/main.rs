@@ -31,5 +31,6 @@ mod retry;
 mod retry_budget;
 mod runtime;
 mod support;
+mod targets;
 mod tls;
 mod upload;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
+use asgi_relay::engine::balance::settings::{Balancing, TargetSettings};
 use asgi_relay::engine::body::{ResponseBody, Source};
 use asgi_relay::engine::config::{Config, Headers, Limits, Timeouts, WebSockets};
 use asgi_relay::engine::deliver::{ExchangeMailbox, deliver};
@@ -92,8 +93,11 @@ impl Peer {
 
 /// A configuration with no time limits and no retries.
 pub(crate) fn config(url: &str) -> Config {
+    let target = Arc::new(Target::parse(url, "/").unwrap());
     Config {
-        target: Arc::new(Target::parse(url, "/").unwrap()),
+        targets: vec![TargetSettings::new(Arc::clone(&target))],
+        target,
+        balancing: Balancing::default(),
         timeouts: Timeouts {
             connect: None,
             read: None,

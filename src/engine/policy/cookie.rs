@@ -1,7 +1,9 @@
-//! The Domain attribute of a Set-Cookie line (RFC 6265 §5.2.3): found, dropped or replaced, with
-//! every other octet of the line left as it was.
+//! Cookies (RFC 6265): the Domain attribute of a Set-Cookie line, found, dropped or replaced with
+//! every other octet of the line left as it was; and single cookies of a Cookie header. Pure.
 
 use std::ops::Range;
+
+use http::header::{COOKIE, HeaderMap, HeaderValue};
 
 /// Where the Domain attribute of a Set-Cookie line stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,37 @@ pub fn with_domain(line: &[u8], domain: &[u8]) -> Vec<u8> {
         out.extend_from_slice(domain);
     }
     out
+}
+
+/// The value of the first cookie of this name.
+#[must_use]
+pub fn cookie_value(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+    let lines = headers.get_all(COOKIE).into_iter();
+    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|&b| b == b';'));
+    let value = pairs.find_map(|pair| value_if_named(pair, name))?;
+    Some(value.to_vec())
+}
+
+/// Takes all cookies of this name out; the others stay octet by octet.
+pub fn without_cookie(headers: &mut HeaderMap, name: &str) {
+    let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+    headers.remove(COOKIE);
+    for line in lines {
+        let pairs = line.as_bytes().split(|&b| b == b';');
+        let kept: Vec<&[u8]> = pairs
+            .filter(|pair| value_if_named(pair, name).is_none())
+            .collect();
+        let kept = kept.join(&b';');
+        let kept = kept.trim_ascii();
+        if let (false, Ok(line)) = (kept.is_empty(), HeaderValue::from_bytes(kept)) {
+            headers.append(COOKIE, line);
+        }
+    }
+}
+
+fn value_if_named<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+    rest.strip_prefix(b"=")
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// How the client framed its body.
     pub framing: Framing,
+    /// Host is the upstream's own authority.
+    pub own_host: bool,
 }
 
 /// Which headers go upstream.
@@ -184,7 +186,9 @@ impl RequestPolicy {
         if let Some(host) = &host {
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
-        if let Some(host) = host.filter(|host| self.preserve_host && !host.is_empty()) {
+        let host = host.filter(|host| self.preserve_host && !host.is_empty());
+        let own_host = host.is_none() && !self.extra.contains_key(HOST);
+        if let Some(host) = host {
             headers.insert(HOST, host);
         }
         for (name, value) in &self.extra {
@@ -196,7 +200,11 @@ impl RequestPolicy {
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::None,
         };
-        Ok(Outgoing { headers, framing })
+        Ok(Outgoing {
+            headers,
+            framing,
+            own_host,
+        })
     }
 
     /// Takes out what must not follow a redirect to another origin: the client's credentials and

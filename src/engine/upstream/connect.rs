@@ -1,5 +1,6 @@
 //! Opening a connection: resolve, connect, TLS, HTTP/1.1, all within `timeout.connect`.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -98,9 +99,22 @@ impl Connector {
         within(self.timeouts.connect, self.open(origin, purpose)).await
     }
 
+    /// The addresses of a name, by the system's resolver.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    pub async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<IpAddr>> {
+        let addresses = tokio::net::lookup_host((host, port)).await?;
+        Ok(addresses.map(|address| address.ip()).collect())
+    }
+
     async fn open(&self, origin: &Origin, purpose: Purpose) -> Result<Connection, Error> {
         let (stream, host) = match &origin.endpoint {
-            Endpoint::Tcp { host, port } => (self.open_tcp(host, *port).await?, host.as_str()),
+            Endpoint::Tcp { host, port } => {
+                let address = origin.address.map(|address| address.to_string());
+                let address = address.as_deref().unwrap_or(host);
+                (self.open_tcp(address, *port).await?, host.as_str())
+            }
             Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path)
                     .await

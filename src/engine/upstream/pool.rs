@@ -23,10 +23,10 @@ use crate::engine::target::Origin;
 /// How long connections beyond `max_keepalive_connections` may wait for a next request.
 pub const LINGER: Duration = Duration::from_millis(100);
 
-/// A pool for all origins of one relay.
+/// The pool of one target, and of wherever that redirects to.
 #[derive(Debug)]
 pub struct Pool {
-    connector: Connector,
+    connector: Arc<Connector>,
     limits: Limits,
     wait: Option<Duration>,
     slots: Arc<Semaphore>,
@@ -64,7 +64,7 @@ pub enum Freshness {
 impl Pool {
     /// An empty pool; `wait` is how long a request may wait for a slot.
     #[must_use]
-    pub fn new(connector: Connector, limits: Limits, wait: Option<Duration>) -> Arc<Self> {
+    pub fn new(connector: Arc<Connector>, limits: Limits, wait: Option<Duration>) -> Arc<Self> {
         let slots = limits.max_connections.unwrap_or(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             connector,

@@ -106,6 +106,7 @@ async fn open(
             status,
             headers,
             subprotocol,
+            own: false,
         });
     });
     Some((peer, origin))

@@ -1,0 +1,113 @@
+"""Where a request's body comes from: the client, or what has been read of it already."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from .._pump import Message, Receive
+
+# Octets of a body that are kept for another upstream, should the first one fail; what an engine
+# that cannot connect has taken before it knows is less.
+_KEPT: Final = 256 * 1024
+# What a message counts for beside its octets.
+_MESSAGE_COST: Final = 512
+_KEY: Final = "asgi_relay.upload"
+
+
+class BodyGoneError(RuntimeError):
+    """The request's body was read before, and not kept."""
+
+
+class Upload:
+    """The client's body as `receive` delivers it; kept from its start, up to a limit."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._messages: list[Message] | None = []
+        self._cost = 0
+        self._next = 0
+
+    async def receive(self) -> Message:
+        """The next message: one of those that were kept, or the client's."""
+        messages = self._messages
+        if messages is None:
+            return await self._receive()
+        if self._next == len(messages):
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return message
+            self._cost += len(message.get("body", b"")) + _MESSAGE_COST
+            if self._cost > _KEPT:
+                self.forget()
+                return message
+            messages.append(message)
+        self._next += 1
+        return messages[self._next - 1]
+
+    def rewind(self) -> None:
+        """Begin again with the first message."""
+        if self._messages is None:
+            raise BodyGoneError(
+                f"the request's body was sent to another upstream, and is longer than the {_KEPT} "
+                "octets that are kept"
+            )
+        self._next = 0
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self._messages = None
+
+
+def uploaded(request: Request) -> Receive:
+    """`receive` for the body of a request; from its start, if another upstream had it before."""
+    scope: Any = request.scope
+    upload: Upload | None = scope.get(_KEY)
+    if upload is not None:
+        upload.rewind()
+        return upload.receive
+    if request._stream_consumed:
+        raise BodyGoneError("the request's body was read as a stream, and nothing has kept it")
+    # As whoever reads it in another way should be told, instead of waiting for ever.
+    request._stream_consumed = True
+    upload = scope[_KEY] = Upload(request.receive)
+    return upload.receive
+
+
+def forget_upload(scope: Any) -> None:
+    """The response begins: no other upstream will be asked."""
+    upload = scope.get(_KEY)
+    if upload is not None:
+        upload.forget()
+
+
+def beyond_body(receive: Receive) -> Receive:
+    """`receive` without the client's body, which nobody wants."""
+    ended = False
+
+    async def receive_rest() -> Message:
+        nonlocal ended
+        while True:
+            message = await receive()
+            if ended or message["type"] != "http.request":
+                return message
+            ended = not message.get("more_body", False)
+
+    return receive_rest
+
+
+def streamed(pieces: AsyncIterator[bytes], receive: Receive) -> Receive:
+    """`receive` for a body that is made here; behind it, the client's."""
+    ended = False
+
+    async def receive_piece() -> Message:
+        nonlocal ended
+        if ended:
+            return await receive()
+        piece = await anext(pieces, b"")
+        ended = not piece
+        return {"type": "http.request", "body": piece, "more_body": not ended}
+
+    return receive_piece

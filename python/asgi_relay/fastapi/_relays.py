@@ -1,0 +1,142 @@
+"""The relays that `proxy_pass` goes through: one for each upstream, and whose they are."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final
+
+from .._pump import Scope
+from ..config import Timeout, timeout_from
+from ..relay import Relay
+from ._scope import host_of
+
+# Upstreams whose relays are kept, the most recently used ones.
+_MOST: Final = 256
+_STATE: Final = "asgi_relay"
+
+# Host, timeout, and what of the Host header: the upstream's authority, the client's own, another.
+Key = tuple[str, Timeout | float | None, str | bool | None]
+
+
+class Relays:
+    """A table of relays. One that falls out of it lives on for as long as something uses it."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = dict(settings)
+        self._relays: OrderedDict[Key, Relay] = OrderedDict()
+        self._alive: weakref.WeakSet[Relay] = weakref.WeakSet()
+
+    def find(self, host: str, timeout: Any, scope: Scope, override_host: str | None) -> Relay:
+        """The relay for an upstream; made where there is none yet."""
+        sent_host: str | bool | None = None
+        if override_host is not None:
+            sent_host = _sent_host(scope, override_host)
+        if timeout is not None and not isinstance(timeout, float | int):
+            timeout = timeout_from(timeout)
+        key = host, timeout, sent_host
+        try:
+            relay = self._relays[key]
+            self._relays.move_to_end(key)
+        except KeyError:
+            relay = self._add(key)
+        return relay
+
+    def _add(self, key: Key) -> Relay:
+        host, timeout, sent_host = key
+        if not isinstance(host, str):
+            raise TypeError(f"host: a {type(host).__name__} is not a str")
+        settings: dict[str, Any] = {**self._settings, "timeout": timeout_from(timeout)}
+        dropped = settings.get("drop_response_headers", ())
+        settings["drop_response_headers"] = [*dropped, "x-accel-buffering"]
+        if sent_host is True:
+            settings["preserve_host"] = True
+        elif sent_host:
+            extra = settings.get("extra_request_headers", {})
+            settings["extra_request_headers"] = {**extra, "host": sent_host}
+        url = host if "://" in host else f"http://{host}"
+        try:
+            relay = Relay(url, **settings)
+        except (TypeError, ValueError) as error:
+            message = str(error).replace("target_base_url:", "host:")
+            raise type(error)(message) from None
+        self._relays[key] = relay
+        self._alive.add(relay)
+        while len(self._relays) > _MOST:
+            self._relays.popitem(last=False)
+        return relay
+
+    async def shutdown(self) -> None:
+        """Shut down all that are alive; whoever is asked next is made anew."""
+        self._relays.clear()
+        for relay in list(self._alive):
+            await relay.shutdown()
+
+
+def _sent_host(scope: Scope, override_host: str) -> str | bool:
+    """`True` for the client's own Host, which needs no relay for each that clients may think of."""
+    if not isinstance(override_host, str):
+        raise TypeError(f"override_host: a {type(override_host).__name__} is not a str or None")
+    sent = host_of(scope["headers"])
+    return True if sent == override_host.encode("latin-1", "replace") else override_host
+
+
+class Proxy:
+    """Keeps the connections to upstreams for as long as an app runs.
+
+    `async with Proxy(app):` in the lifespan. `proxy_pass` finds it through the request's app, and
+    without one uses connections that nothing shuts down before the process ends. An app that is
+    mounted in another one needs a Proxy of its own.
+
+    settings: parameters of `asgi_relay.Relay` for all upstreams (`limits`, `verify`, `logger`, …),
+        but for `timeout`, which `proxy_pass` has. A wrong one raises `TypeError` or `ValueError`.
+    """
+
+    def __init__(self, app: Any, **settings: Any) -> None:
+        if "timeout" in settings:
+            raise TypeError("timeout: it is a parameter of proxy_pass")
+        Relay("http://localhost", **settings)
+        self._app = app
+        self.relays = Relays(settings)
+        setattr(app.state, _STATE, self)
+
+    async def close(self) -> None:
+        """Finish the requests in flight within `shutdown_grace`, close everything. Idempotent."""
+        if getattr(self._app.state, _STATE, None) is self:
+            delattr(self._app.state, _STATE)
+        await self.relays.shutdown()
+
+    async def __aenter__(self) -> Proxy:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+_unowned = Relays({})
+
+
+def relays_of(scope: Scope) -> Relays:
+    """Those of the request's app, or those that are nobody's."""
+    app = scope.get("app")
+    proxy = None if app is None else getattr(app.state, _STATE, None)
+    return _unowned if proxy is None else proxy.relays
+
+
+async def create_httpx_client(app: Any) -> None:
+    """As `Proxy(app)`; the name is fastapi-reverse-proxy's, and there is no httpx here."""
+    Proxy(app)
+
+
+async def close_httpx_client(app: Any) -> None:
+    """Close what `create_httpx_client` or `Proxy` has opened for the app."""
+    proxy = getattr(app.state, _STATE, None)
+    if proxy is not None:
+        await proxy.close()

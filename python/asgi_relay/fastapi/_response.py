@@ -1,0 +1,118 @@
+"""An upstream's response as Starlette knows responses, and the exceptions where there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+
+from .._pump import Pump, Receive, Scope, Send
+from ..relay import Relay
+from ._body import forget_upload
+
+# The line for nginx, which would gather a stream before it passes any of it on.
+_UNBUFFERED = (b"x-accel-buffering", b"no")
+
+
+class RelayedResponse(StreamingResponse):
+    """An upstream's response whose body is still to come, or on its way.
+
+    `status_code`, `headers` and `background` can be changed until it is sent; `body_iterator` can
+    be read, or replaced. One that is dropped unsent ends the exchange with the upstream.
+    """
+
+    def __init__(
+        self, relay: Relay, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        # Starlette's own would compute headers from a mapping, in which no name occurs twice.
+        self.status_code = status
+        headers.append(_UNBUFFERED)
+        self.raw_headers = headers
+        self.background = None
+        self._whole = body
+        self._pump: Pump | None = None
+        self._octets: Any = None
+        # A relay that nothing refers to any more closes its connections.
+        self._relay = relay
+
+    def stream_from(self, pump: Pump) -> None:
+        """Have the body sent by a pump, which has kept its beginning."""
+        self._pump = pump
+
+    def __del__(self) -> None:
+        if self._pump is not None:
+            self._pump.drop()
+
+    @property
+    def body_iterator(self) -> Any:
+        """The body's octets as they come."""
+        if self._octets is None:
+            self._octets = self._iterate()
+        return self._octets
+
+    @body_iterator.setter
+    def body_iterator(self, octets: Any) -> None:
+        self._octets = octets
+
+    async def _iterate(self) -> AsyncIterator[bytes]:
+        pump = self._pump
+        if pump is None:
+            yield self._whole
+            return
+        taken: tuple[bytes, bool] | None = pump.first()
+        while taken is not None:
+            octets, more = taken
+            if octets:
+                yield octets
+            if not more:
+                return
+            taken = await pump.next()
+        raise ClientDisconnect
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        """Send it, as any ASGI app, and then run the background tasks."""
+        forget_upload(scope)
+        pump = self._pump
+        try:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            if self._octets is not None:
+                await self.stream_octets(send)
+            elif pump is not None:
+                await pump.pass_on(send)
+            else:
+                await send({"type": "http.response.body", "body": self._whole, "more_body": False})
+        finally:
+            if pump is not None:
+                await pump.close()
+                self._pump = None
+        if self.background is not None:
+            await self.background()
+
+    async def stream_octets(self, send: Send) -> None:
+        """Send what `body_iterator` has become."""
+        async for octets in self._octets:
+            piece = octets if isinstance(octets, bytes | memoryview) else octets.encode()
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def failure(status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> HTTPException:
+    """What is raised in place of a response: FastAPI's exception where FastAPI is in use."""
+    fields: Mapping[str, str] = {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in headers
+        if name not in {b"content-type", b"content-length"}
+    }
+    module = sys.modules.get("fastapi.exceptions")
+    kind: type[HTTPException] = HTTPException if module is None else module.HTTPException
+    return kind(status, detail, fields or None)

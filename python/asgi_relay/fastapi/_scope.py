@@ -1,0 +1,164 @@
+"""The scope that the engine reads: the request's own, changed as `proxy_pass` is asked to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from .._parameters import header_values
+from .._pump import Scope
+
+Lines = list[tuple[bytes, bytes]]
+Headers = Mapping[str, str]
+
+# What stands as it is in a path, and in a query (RFC 3986 §3.3 and §3.4); `%` is looked at apart.
+_PATH = "/%:@!$&'()*+,;=~"
+_QUERY = _PATH + "?"
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ENCODED = re.compile(rb"%[0-9A-Fa-f]{2}|.", re.DOTALL)
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+# Of the client's own connection: no argument replaces these.
+_KEPT = _FRAMING | {b"host"}
+
+
+def with_path(scope: Scope, path: str | None, forward_query: bool) -> Scope:
+    """A scope that asks for `path` instead of its own, or for all of its own.
+
+    A query behind a `?` in `path` comes before the client's.
+    """
+    query = scope.get("query_string") or b"" if forward_query else b""
+    if path is None:
+        if query == scope.get("query_string", b"") and not scope.get("root_path"):
+            return scope
+        changed = {"root_path": "", "query_string": query}
+        if raw_path := scope.get("raw_path"):
+            changed["path"] = raw_path.decode("latin-1")
+        return {**scope, **changed}
+    if not isinstance(path, str):
+        raise TypeError(f"path: a {type(path).__name__} is not a str or None")
+    raw, own_query = _octets_of(scope, path if path.startswith("/") else f"/{path}")
+    query = b"&".join(part for part in (own_query, query) if part)
+    changed = {"path": raw.decode("ascii"), "raw_path": raw, "root_path": "", "query_string": query}
+    return {**scope, **changed}
+
+
+def _octets_of(scope: Scope, path: str) -> tuple[bytes, bytes]:
+    """A path and its query, encoded."""
+    tail = _client_tail(scope, path)
+    if tail is not None and tail[0] == "":
+        return tail[1], b""
+    before, _, query = path.partition("?")
+    tail = _client_tail(scope, before)
+    raw = _encoded(before, _PATH) if tail is None else _encoded(tail[0], _PATH) + tail[1]
+    return raw, _encoded(query, _QUERY)
+
+
+def _client_tail(scope: Scope, path: str) -> tuple[str, bytes] | None:
+    """What of `path` is no end of the client's path, and that end in the client's octets.
+
+    Frameworks hand `{path:path}` to an endpoint decoded; here its `%2F` comes back.
+    """
+    raw_path: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
+    if b"%" not in raw_path:
+        return None
+    wanted = path.encode()
+    pieces = _ENCODED.findall(raw_path)
+    common = 0
+    for ours, theirs in zip(reversed(wanted), reversed(unquote_to_bytes(raw_path)), strict=False):
+        if ours != theirs:
+            break
+        common += 1
+    while common and pieces[-common] != b"/":
+        common -= 1
+    if not common:
+        return None
+    return wanted[:-common].decode(), b"".join(pieces[-common:])
+
+
+def _encoded(text: str, safe: str) -> bytes:
+    return _LONE_PERCENT.sub("%25", quote(text, safe=safe)).encode("ascii")
+
+
+def with_headers(scope: Scope, additional: Headers | None, override: Headers | None) -> Scope:
+    """A scope with other headers.
+
+    override: stand for the client's; what frames its body stays, and its Host.
+    additional: replace those of the same names. X-Forwarded-* among them win over the computed.
+    """
+    lines: Lines = scope["headers"]
+    changed: dict[str, Any] = {}
+    if override is not None:
+        own = _lines("override_headers", override)
+        lines = [line for line in lines if line[0] in _KEPT] + own
+    if additional:
+        added = dict(_lines("additional_headers", additional))
+        if b"x-forwarded-for" in added:
+            changed["client"] = None
+        if b"x-forwarded-proto" in added:
+            changed["scheme"] = added[b"x-forwarded-proto"].decode("latin-1").strip().lower()
+        if b"x-forwarded-host" in added:
+            added[b"host"] = added.pop(b"x-forwarded-host")
+        lines = [line for line in lines if line[0] not in added] + list(added.items())
+    return {**scope, **changed, "headers": lines}
+
+
+def _lines(parameter: str, headers: Headers) -> Lines:
+    """The lines of a mapping, but for those that are the connection's; checked."""
+    lines = []
+    for name, value in header_values(parameter, headers):
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{parameter}: {name!r} is not a header name (RFC 9110 §5.1)")
+        if not _VALUE.fullmatch(value):
+            raise ValueError(
+                f"{parameter}: the value of {name!r} has characters that are not allowed"
+            )
+        line = name.lower().encode("ascii"), value.encode("latin-1")
+        if line[0] not in _KEPT:
+            lines.append(line)
+    return lines
+
+
+def with_body(scope: Scope, body: bytes | None, json_type: bool = False) -> Scope:
+    """A scope whose body is these octets, or with `None` none at all.
+
+    json_type: have it called JSON where no header calls it anything.
+    """
+    lines = [line for line in scope["headers"] if line[0] not in _FRAMING]
+    if body is not None:
+        lines.append((b"content-length", b"%d" % len(body)))
+    if json_type and not any(name == b"content-type" for name, _ in lines):
+        lines.append((b"content-type", b"application/json"))
+    return {**scope, "headers": lines}
+
+
+def with_method(scope: Scope, method: str) -> Scope:
+    """A scope with another method."""
+    if not isinstance(method, str):
+        raise TypeError(f"method: a {type(method).__name__} is not a str or None")
+    if not _TOKEN.fullmatch(method):
+        raise ValueError(f"method: {method!r} is not a token (RFC 9110 §9.1)")
+    return {**scope, "method": method.upper()}
+
+
+def body_octets(body: object) -> bytes:
+    """The `override_body` parameter; text as UTF-8, lists and dictionaries as JSON."""
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, list | dict):
+        return json.dumps(body).encode()
+    raise TypeError(f"override_body: a {type(body).__name__} is not bytes, str, list, dict or None")
+
+
+def host_of(lines: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The client's Host."""
+    return next((value for name, value in lines if name == b"host"), None)

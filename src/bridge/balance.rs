@@ -1,0 +1,223 @@
+//! Reads what Python says of targets and how they are chosen, and tells it how they are.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::config::{extra_headers, invalid, name, seconds};
+use super::port::Port;
+use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
+use crate::engine::balance::member::Status;
+use crate::engine::balance::policy::Policy;
+use crate::engine::balance::set::{Balancer, Change};
+use crate::engine::balance::settings::{HealthCheck, TargetSettings};
+use crate::engine::mailbox::Mailbox;
+use crate::engine::target::{Target, TargetError, request_target};
+
+/// What a target gets where it has nothing of its own.
+pub(super) struct Defaults {
+    pub(super) prefix: String,
+    pub(super) max_in_flight: Option<usize>,
+    pub(super) health_check: Option<Arc<HealthCheck>>,
+}
+
+/// A target as `asgi_relay.Relay` passes it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(super) struct TargetParts {
+    url: String,
+    weight: u32,
+    max_in_flight: Option<usize>,
+    health_check: Option<HealthCheckParts>,
+}
+
+impl TargetParts {
+    pub(super) fn into_settings(self, defaults: &Defaults) -> PyResult<TargetSettings> {
+        let target = Target::parse(&self.url, &defaults.prefix).map_err(|error| match error {
+            TargetError::Prefix => invalid("upstream_prefix", error),
+            error => invalid("target_base_url", error),
+        })?;
+        let health_check = match self.health_check {
+            Some(parts) => Some(Arc::new(parts.into_check()?)),
+            None => defaults.health_check.clone(),
+        };
+        Ok(TargetSettings {
+            target: Arc::new(target),
+            weight: self.weight,
+            max_in_flight: self.max_in_flight.or(defaults.max_in_flight),
+            health_check,
+        })
+    }
+}
+
+/// A health check as `asgi_relay.Relay` passes it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(super) struct HealthCheckParts {
+    path: String,
+    interval: f64,
+    timeout: f64,
+    method: String,
+    headers: Vec<(String, String)>,
+    expected_statuses: Vec<u16>,
+    rise: u32,
+    fall: u32,
+    jitter: f64,
+}
+
+impl HealthCheckParts {
+    pub(super) fn into_check(self) -> PyResult<HealthCheck> {
+        let parameter = "health_check.path";
+        let path = request_target(self.path.clone().into_bytes());
+        path.map_err(|_| invalid(parameter, format!("{:?} is not a path", self.path)))?;
+        let expected = self.expected_statuses.into_iter().map(StatusCode::from_u16);
+        let expected: Result<_, _> = expected.collect();
+        Ok(HealthCheck {
+            method: Method::from_bytes(self.method.as_bytes())
+                .map_err(|error| invalid("health_check.method", error))?,
+            path: self.path,
+            headers: extra_headers("health_check.headers", self.headers)?,
+            expected: expected.map_err(|error| invalid("health_check.expected_statuses", error))?,
+            interval: seconds("health_check.interval", self.interval)?,
+            timeout: seconds("health_check.timeout", self.timeout)?,
+            rise: self.rise,
+            fall: self.fall,
+            jitter: self.jitter,
+        })
+    }
+}
+
+/// A sticky cookie as `asgi_relay.Relay` passes it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(super) struct StickyParts {
+    name: String,
+    secret: Vec<u8>,
+    max_age: Option<f64>,
+    path: String,
+    same_site: String,
+    secure: Option<bool>,
+}
+
+impl StickyParts {
+    pub(super) fn into_cookie(self) -> PyResult<StickyCookie> {
+        let same_site = match self.same_site.as_str() {
+            "strict" => SameSite::Strict,
+            "none" => SameSite::None,
+            _ => SameSite::Lax,
+        };
+        let max_age = self.max_age.map(|age| seconds("sticky.max_age", age));
+        Ok(StickyCookie {
+            name: self.name,
+            key: StickyCookie::key(&self.secret),
+            max_age: max_age.transpose()?,
+            path: self.path,
+            same_site,
+            secure: self.secure,
+        })
+    }
+}
+
+pub(super) fn policy_named(name: &str) -> PyResult<Policy> {
+    Policy::from_name(name).ok_or_else(|| {
+        let names = Policy::NAMED.map(Policy::name).join(", ");
+        let reason = format!("{name:?} is not allowed; {names}, or a ConsistentHash");
+        invalid("balance", reason)
+    })
+}
+
+pub(super) fn hash_key(kind: &str, text: String) -> PyResult<HashKey> {
+    Ok(match kind {
+        "header" => HashKey::Header(name("balance.header", &text)?),
+        "cookie" => HashKey::Cookie(text),
+        _ => HashKey::ClientAddress,
+    })
+}
+
+/// Refuses a target that cannot be beside the others.
+pub(super) fn refuse_unfit(others: &[TargetSettings], new: &TargetSettings) -> PyResult<()> {
+    let url = new.target.to_string();
+    for other in others {
+        let reason = if other.target.to_string() == url {
+            format!("{url} is there twice")
+        } else if other.target.origin().secure != new.target.origin().secure {
+            format!("{url} mixes http and https with {}", other.target)
+        } else {
+            continue;
+        };
+        return Err(invalid("target_base_url", reason));
+    }
+    Ok(())
+}
+
+/// The state of each target as plain data, by its URL.
+pub(super) fn status_of<'py>(py: Python<'py>, balancer: &Balancer) -> PyResult<Bound<'py, PyDict>> {
+    let targets = PyDict::new(py);
+    for status in balancer.status() {
+        let Status {
+            url,
+            state,
+            latency,
+            in_flight,
+            requests,
+            failures,
+            last_error,
+        } = status;
+        let target = PyDict::new(py);
+        target.set_item("state", state.name())?;
+        let milliseconds = latency.map(|latency| latency.as_micros() as f64 / 1000.0);
+        target.set_item("latency_ms", milliseconds)?;
+        target.set_item("in_flight", in_flight)?;
+        target.set_item("requests", requests)?;
+        target.set_item("failures", failures)?;
+        target.set_item("last_error", last_error)?;
+        targets.set_item(url, target)?;
+    }
+    Ok(targets)
+}
+
+/// Changes that wait to be told; later ones are not told while there are so many.
+const MAX_CHANGES: usize = 10_000;
+
+/// The changes of the targets' states, for one loop.
+#[pyclass(frozen, module = "asgi_relay._engine")]
+pub(crate) struct Changes {
+    port: Py<Port>,
+    mailbox: Arc<Mailbox<(), Change>>,
+}
+
+impl Changes {
+    pub(super) fn of(port: Py<Port>, balancer: &Balancer) -> Self {
+        let mailbox: Arc<Mailbox<(), Change>> = Mailbox::new(port.get().doorbell());
+        let told = Arc::downgrade(&mailbox);
+        balancer.listen(Some(Arc::new(move |change| {
+            if let Some(mailbox) = told.upgrade() {
+                mailbox.publish(|contents| {
+                    if contents.notes.len() < MAX_CHANGES {
+                        contents.notes.push(change);
+                    }
+                });
+            }
+        })));
+        Self { port, mailbox }
+    }
+}
+
+#[pymethods]
+impl Changes {
+    /// Has `waiter` answered when there is something to take; `False` where there is already.
+    fn park(&self, waiter: Py<PyAny>) -> bool {
+        let port = self.port.get();
+        port.wait(waiter, |key| self.mailbox.park(key)).is_some()
+    }
+
+    /// The changes since the last call: `(url, state before, state after)`.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let changes = self.mailbox.take().map(|contents| contents.notes);
+        let changes = changes.unwrap_or_default().into_iter();
+        let told = changes.map(|change| (change.url, change.before.name(), change.after.name()));
+        PyList::new(py, told.collect::<Vec<_>>())
+    }
+}

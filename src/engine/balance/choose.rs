@@ -1,0 +1,185 @@
+//! Gives requests their turns: which target is next, and waiting where all of them are full.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::timeout_at;
+
+use super::affinity::Affinity;
+use super::member::{Member, State};
+use super::set::{Balancer, Set};
+use super::turn::Turn;
+use crate::engine::error::{Error, Kind};
+
+/// Requests that wait for room at once; one more is turned away.
+pub const MAX_WAITING: usize = 10_000;
+
+/// What became of a request for a turn.
+enum Choice {
+    Taken(Turn),
+    /// All that are healthy have no room.
+    Full,
+    /// None is healthy.
+    Nobody,
+}
+
+impl Balancer {
+    /// A turn for a request; waits for room where there is none, at most `queue_timeout`.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] where no target is healthy, [`Kind::Busy`] where all are full.
+    pub async fn turn(
+        self: &Arc<Self>,
+        affinity: Option<&Affinity>,
+        tried: &[Arc<Member>],
+    ) -> Result<Turn, Error> {
+        if !self.is_checked() {
+            self.until_checked().await;
+        }
+        match self.choose(affinity, tried) {
+            Choice::Taken(turn) => Ok(turn),
+            Choice::Nobody => Err(unavailable()),
+            Choice::Full => Box::pin(self.wait(affinity, tried)).await,
+        }
+    }
+
+    /// A turn for a retry with a target that has not been tried, if one is free.
+    #[must_use]
+    pub fn other_turn(
+        self: &Arc<Self>,
+        affinity: Option<&Affinity>,
+        tried: &[Arc<Member>],
+    ) -> Option<Turn> {
+        let mut set = self.lock();
+        self.regular(&mut set, affinity, tried)
+    }
+
+    /// A target that a request could be given now, none of `without`; nothing is counted.
+    #[must_use]
+    pub fn pick(&self, without: &[String]) -> Option<String> {
+        let mut set = self.lock();
+        let Set {
+            members, chooser, ..
+        } = &mut *set;
+        let usable =
+            |member: &Member| member.is_usable() && !without.iter().any(|url| member.is(url));
+        let chosen = chooser.choose(members, usable, None, self.now())?;
+        members.get(chosen).map(|member| member.url().to_owned())
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        affinity: Option<&Affinity>,
+        tried: &[Arc<Member>],
+    ) -> Result<Turn, Error> {
+        let _place = Place::take(self).ok_or_else(|| self.busy())?;
+        let deadline = tokio::time::Instant::now() + self.settings.queue_timeout;
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            match self.choose(affinity, tried) {
+                Choice::Taken(turn) => return Ok(turn),
+                Choice::Nobody => return Err(unavailable()),
+                Choice::Full => {}
+            }
+            if timeout_at(deadline, room).await.is_err() {
+                return Err(self.busy());
+            }
+        }
+    }
+
+    fn busy(&self) -> Error {
+        let seconds = self.settings.queue_timeout.as_secs_f64().ceil() as u32;
+        Error::not_sent(Kind::Busy, "all targets are full").with_retry_after(seconds.max(1))
+    }
+
+    fn choose(self: &Arc<Self>, affinity: Option<&Affinity>, tried: &[Arc<Member>]) -> Choice {
+        let mut set = self.lock();
+        if let Some(turn) = self.regular(&mut set, affinity, tried) {
+            return Choice::Taken(turn);
+        }
+        let Set {
+            members, chooser, ..
+        } = &mut *set;
+        let now = self.now();
+        let mut pick = |usable: &dyn Fn(&Member) -> bool| {
+            let hash = affinity.and_then(|affinity| affinity.hash);
+            let chosen = chooser.choose(members, usable, hash, now);
+            chosen.and_then(|index| members.get(index)).cloned()
+        };
+        if let Some(member) = pick(&Member::is_usable) {
+            return Choice::Taken(Turn::begin(self, &member, now, false));
+        }
+        let of = |state: State| members.iter().any(|member| member.state() == state);
+        if of(State::Healthy) {
+            return Choice::Full;
+        }
+        let ejected = |member: &Member| member.state() == State::Ejected;
+        if let Some(member) = pick(&|member| ejected(member) && member.has_room()) {
+            return Choice::Taken(Turn::begin(self, &member, now, false));
+        }
+        if of(State::Ejected) {
+            Choice::Full
+        } else {
+            Choice::Nobody
+        }
+    }
+
+    /// A turn with a target that is fit and has not been tried.
+    fn regular(
+        self: &Arc<Self>,
+        set: &mut Set,
+        affinity: Option<&Affinity>,
+        tried: &[Arc<Member>],
+    ) -> Option<Turn> {
+        let Set {
+            members, chooser, ..
+        } = set;
+        let now = self.now();
+        let untried = |member: &Member| !tried.iter().any(|t| std::ptr::eq(&**t, member));
+        if let Some(affinity) = affinity {
+            let own = |m: &&Arc<Member>| affinity.is_for(m) && m.is_usable() && untried(m);
+            if let Some(member) = members.iter().find(own) {
+                return Some(Turn::begin(self, member, now, false));
+            }
+        }
+        if self.ejected.load(Ordering::Acquire) > 0 {
+            let due = |member: &&Arc<Member>| untried(member) && member.begin_trial(now);
+            if let Some(member) = members.iter().find(due) {
+                return Some(Turn::begin(self, member, now, true));
+            }
+        }
+        let usable = |member: &Member| member.is_usable() && untried(member);
+        let hash = affinity.and_then(|affinity| affinity.hash);
+        let chosen = chooser.choose(members, usable, hash, now)?;
+        let member = members.get(chosen)?;
+        Some(Turn::begin(self, member, now, false))
+    }
+
+    pub(super) fn has_left(&self) {
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.room.notify_one();
+        }
+    }
+}
+
+fn unavailable() -> Error {
+    Error::not_sent(Kind::Unavailable, "no target is healthy")
+}
+
+/// A place in the queue.
+struct Place<'a>(&'a Balancer);
+
+impl<'a> Place<'a> {
+    fn take(balancer: &'a Balancer) -> Option<Self> {
+        let place = Self(balancer);
+        let waiting = balancer.waiting.fetch_add(1, Ordering::AcqRel);
+        (waiting < MAX_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}

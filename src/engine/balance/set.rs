@@ -1,0 +1,393 @@
+//! The set of targets: takes them in and out while requests are in flight, takes down how their
+//! requests and checks went, and tells of what that changes.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::ejection::most_ejected;
+use super::member::{Member, State, Status};
+use super::policy::Chooser;
+use super::settings::{Balancing, TargetSettings};
+use crate::engine::config::{Limits, Timeouts};
+
+use crate::engine::target::Endpoint;
+use crate::engine::upstream::connect::Connector;
+use crate::engine::upstream::pool::Pool;
+
+/// Targets at once, so that a name cannot resolve into more than anyone means.
+pub const MAX_TARGETS: usize = 10_000;
+
+/// A target's state has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which target's.
+    pub url: String,
+    /// What it was.
+    pub before: State,
+    /// What it is.
+    pub after: State,
+}
+
+/// Who is told of changes; called from whichever thread notices one.
+pub type Listener = Arc<dyn Fn(Change) + Send + Sync>;
+
+/// Why a target cannot be added, drained or removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// It is there already.
+    #[error("{0} is a target already")]
+    Duplicate(String),
+    /// The others are of another scheme.
+    #[error("{0} mixes http and https with the other targets")]
+    MixedSchemes(String),
+    /// There are too many.
+    #[error("more than {MAX_TARGETS} targets")]
+    TooMany,
+    /// It is not there.
+    #[error("{0} is not a target")]
+    Unknown(String),
+}
+
+/// The set of targets.
+pub struct Balancer {
+    pub(super) settings: Balancing,
+    pub(super) connector: Arc<Connector>,
+    limits: Limits,
+    timeouts: Timeouts,
+    set: Mutex<Set>,
+    pub(super) room: Notify,
+    pub(super) waiting: AtomicUsize,
+    pub(super) ejected: AtomicUsize,
+    /// Whether each target with a health check has been checked once.
+    checked: watch::Sender<bool>,
+    first_round: AtomicBool,
+    checks: AtomicU64,
+    listener: Mutex<Option<Listener>>,
+    refresh: Mutex<Option<AbortHandle>>,
+}
+
+pub(super) struct Set {
+    pub(super) members: Arc<[Arc<Member>]>,
+    /// Those whose names are resolved into sets of targets.
+    named: Vec<TargetSettings>,
+    pub(super) chooser: Chooser,
+    closed: bool,
+}
+
+impl Balancer {
+    /// A set with these targets.
+    #[must_use]
+    pub fn new(
+        targets: Vec<TargetSettings>,
+        settings: Balancing,
+        connector: Arc<Connector>,
+        limits: Limits,
+        timeouts: Timeouts,
+    ) -> Arc<Self> {
+        let chooser = Chooser::new(settings.policy, settings.seed);
+        let unchecked = targets.iter().any(|target| target.health_check.is_some())
+            || settings.dns_refresh.is_some();
+        let balancer = Self {
+            settings,
+            connector,
+            limits,
+            timeouts,
+            set: Mutex::new(Set {
+                members: Arc::new([]),
+                named: Vec::new(),
+                chooser,
+                closed: false,
+            }),
+            room: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            ejected: AtomicUsize::new(0),
+            checked: watch::Sender::new(!unchecked),
+            first_round: AtomicBool::new(false),
+            checks: AtomicU64::new(0),
+            listener: Mutex::default(),
+            refresh: Mutex::default(),
+        };
+        let mut set = balancer.lock();
+        set.named = targets
+            .iter()
+            .filter(|t| balancer.is_named(t))
+            .cloned()
+            .collect();
+        let members = targets
+            .into_iter()
+            .map(|target| balancer.member(target, None));
+        balancer.replace(&mut set, members.collect());
+        drop(set);
+        Arc::new(balancer)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Set> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn member(&self, target: TargetSettings, source: Option<String>) -> Arc<Member> {
+        let pool = Pool::new(Arc::clone(&self.connector), self.limits, self.timeouts.pool);
+        let sticky = self.settings.sticky.as_ref();
+        let cookie = sticky.map(|sticky| sticky.value(&target.target.to_string()));
+        Member::new(target, pool, cookie, source)
+    }
+
+    /// Whether a target's name is resolved into a set of targets.
+    fn is_named(&self, target: &TargetSettings) -> bool {
+        let Endpoint::Tcp { host, .. } = &target.target.origin().endpoint else {
+            return false;
+        };
+        self.settings.dns_refresh.is_some() && host.parse::<IpAddr>().is_err()
+    }
+
+    /// The targets whose names are resolved into sets of targets.
+    pub(super) fn named(&self) -> Vec<TargetSettings> {
+        self.lock().named.clone()
+    }
+
+    fn replace(&self, set: &mut Set, members: Vec<Arc<Member>>) {
+        let ejected = members.iter().filter(|m| m.state() == State::Ejected);
+        self.ejected.store(ejected.count(), Ordering::Release);
+        set.chooser.rebuild(&members);
+        set.members = members.into();
+        self.room.notify_waiters();
+    }
+
+    /// The clock, which tests can hold.
+    pub(super) fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    /// The targets at this moment.
+    #[must_use]
+    pub fn members(&self) -> Arc<[Arc<Member>]> {
+        Arc::clone(&self.lock().members)
+    }
+
+    /// What is known of each target.
+    #[must_use]
+    pub fn status(&self) -> Vec<Status> {
+        self.members().iter().map(|m| m.status()).collect()
+    }
+
+    /// Health checks that have come to an end.
+    #[must_use]
+    pub fn checks(&self) -> u64 {
+        self.checks.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_check(&self) {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until each target with a health check has been checked once.
+    pub async fn until_checked(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.checked.subscribe().wait_for(|checked| *checked).await;
+    }
+
+    /// Whether that has happened.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        *self.checked.borrow()
+    }
+
+    /// Whether the first round of checks is still to be begun; the caller begins it.
+    pub(super) fn begins_first_round(&self) -> bool {
+        !self.first_round.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn set_checked(&self) {
+        self.checked.send_replace(true);
+    }
+
+    pub(super) fn succeeded(&self, member: &Member, latency: Duration, trial: bool) {
+        let passive = self.settings.passive.as_ref();
+        let change = member.succeeded(latency, passive, trial, self.now());
+        self.tell(member, change);
+    }
+
+    pub(super) fn failed(
+        &self,
+        member: &Member,
+        error: String,
+        latency: Option<Duration>,
+        trial: bool,
+    ) {
+        // Locked, so that two that fail at once are not both ejected beyond the share.
+        let set = self.lock();
+        let passive = self.settings.passive.as_ref();
+        let may_eject = passive.is_some_and(|passive| {
+            let ejected = set.members.iter().filter(|m| m.state() == State::Ejected);
+            ejected.count() < most_ejected(set.members.len(), passive.max_ejected)
+        });
+        let change = member.failed(error, latency, passive, (trial, may_eject), self.now());
+        drop(set);
+        self.tell(member, change);
+    }
+
+    pub(super) fn tell(&self, member: &Member, change: Option<(State, State)>) {
+        let Some((before, after)) = change else {
+            return;
+        };
+        if before == State::Ejected {
+            self.ejected.fetch_sub(1, Ordering::AcqRel);
+        }
+        if after == State::Ejected {
+            self.ejected.fetch_add(1, Ordering::AcqRel);
+        }
+        if after == State::Healthy {
+            self.room.notify_waiters();
+        }
+        let listener = self.listener().clone();
+        if let Some(listener) = listener {
+            let url = member.url().to_owned();
+            listener(Change { url, before, after });
+        }
+    }
+
+    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `listener` told of each change, in place of an earlier one.
+    pub fn listen(&self, listener: Option<Listener>) {
+        *self.listener() = listener;
+    }
+
+    /// Takes a target in. One that is draining comes back.
+    ///
+    /// # Errors
+    /// [`SetError::Duplicate`], [`SetError::MixedSchemes`], [`SetError::TooMany`].
+    pub fn add(&self, target: TargetSettings) -> Result<(), SetError> {
+        let named = self.is_named(&target).then(|| target.clone());
+        let member = self.member(target, None);
+        let mut set = self.lock();
+        let there = |other: &&Arc<Member>| other.is(member.url());
+        let draining = |other: &Arc<Member>| other.state() == State::Draining;
+        if set.members.iter().any(|m| there(&m) && !draining(m)) {
+            return Err(SetError::Duplicate(member.url().to_owned()));
+        }
+        let secure = member.target().origin().secure;
+        if set
+            .members
+            .iter()
+            .any(|m| m.target().origin().secure != secure)
+        {
+            return Err(SetError::MixedSchemes(member.url().to_owned()));
+        }
+        let others = set.members.iter().filter(|m| !there(m)).cloned();
+        let mut members: Vec<_> = others.collect();
+        if members.len() >= MAX_TARGETS {
+            return Err(SetError::TooMany);
+        }
+        members.push(member);
+        set.named.extend(named);
+        self.replace(&mut set, members);
+        Ok(())
+    }
+
+    /// Gives a target no new requests.
+    ///
+    /// # Errors
+    /// [`SetError::Unknown`].
+    pub fn drain(&self, url: &str) -> Result<(), SetError> {
+        let members = {
+            let mut set = self.lock();
+            set.named.retain(|named| named.target.to_string() != url);
+            Arc::clone(&set.members)
+        };
+        let mut found = members.iter().filter(|member| member.is(url)).peekable();
+        if found.peek().is_none() {
+            return Err(SetError::Unknown(url.to_owned()));
+        }
+        for member in found {
+            self.tell(member, member.drain());
+        }
+        Ok(())
+    }
+
+    /// Takes a target out; what it has in flight ends there.
+    ///
+    /// # Errors
+    /// [`SetError::Unknown`].
+    pub fn remove(&self, url: &str) -> Result<(), SetError> {
+        let mut set = self.lock();
+        let all = set.members.iter().cloned();
+        let (gone, kept): (Vec<_>, Vec<_>) = all.partition(|member| member.is(url));
+        if gone.is_empty() {
+            return Err(SetError::Unknown(url.to_owned()));
+        }
+        set.named.retain(|named| named.target.to_string() != url);
+        self.replace(&mut set, kept);
+        drop(set);
+        retire(&gone);
+        Ok(())
+    }
+
+    /// Puts `members` in place of those that were resolved from `source`.
+    pub(super) fn replace_source(&self, source: &str, new: Vec<Arc<Member>>) {
+        let mut set = self.lock();
+        if set.closed {
+            return;
+        }
+        let is_of = |member: &Member| member.is(source);
+        let (old, mut kept): (Vec<_>, Vec<_>) = set.members.iter().cloned().partition(|m| is_of(m));
+        let stays = |member: &Arc<Member>| new.iter().any(|n| n.url() == member.url());
+        let (staying, gone): (Vec<_>, Vec<_>) = old.into_iter().partition(stays);
+        let fresh = |member: &&Arc<Member>| !staying.iter().any(|s| s.url() == member.url());
+        let fresh: Vec<_> = new.iter().filter(fresh).cloned().collect();
+        kept.extend(staying);
+        kept.extend(fresh);
+        kept.truncate(MAX_TARGETS);
+        self.replace(&mut set, kept);
+        drop(set);
+        retire(&gone);
+    }
+
+    pub(super) fn keep_refresh(&self, spawn: impl FnOnce() -> AbortHandle) {
+        let mut refresh = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if refresh.is_none() {
+            *refresh = Some(spawn());
+        }
+    }
+
+    /// Ends the checks; connections that are idle are closed, the others when they are.
+    pub fn close(&self) {
+        let refresh = self
+            .refresh
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(refresh) = refresh {
+            refresh.abort();
+        }
+        let members = {
+            let mut set = self.lock();
+            set.closed = true;
+            Arc::clone(&set.members)
+        };
+        retire(&members);
+    }
+}
+
+fn retire(members: &[Arc<Member>]) {
+    for member in members {
+        member.stop_checks();
+        member.pool().close();
+    }
+}
+
+impl fmt::Debug for Balancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! A target's turn: one request that it has been given, in flight until this is dropped.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::member::Member;
+use super::set::Balancer;
+use crate::engine::error::{Error, Kind};
+
+/// One request that a target has been given.
+#[derive(Debug)]
+pub struct Turn {
+    balancer: Arc<Balancer>,
+    member: Arc<Member>,
+    begun: Instant,
+    /// It decides whether an ejected target comes back.
+    trial: bool,
+}
+
+impl Turn {
+    /// To be called with the set locked, so that no bound is passed by two at once.
+    pub(super) fn begin(
+        balancer: &Arc<Balancer>,
+        member: &Arc<Member>,
+        begun: Instant,
+        trial: bool,
+    ) -> Self {
+        member.enter();
+        Self {
+            balancer: Arc::clone(balancer),
+            member: Arc::clone(member),
+            begun,
+            trial,
+        }
+    }
+
+    /// Whose turn it is.
+    #[must_use]
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// The head of an answer has come.
+    pub fn answered(&mut self, status: StatusCode) {
+        let now = self.balancer.now();
+        let latency = now.saturating_duration_since(self.begun);
+        let trial = std::mem::take(&mut self.trial);
+        if status.is_server_error() {
+            let error = format!("status {}", status.as_u16());
+            self.balancer
+                .failed(&self.member, error, Some(latency), trial);
+        } else {
+            self.balancer.succeeded(&self.member, latency, trial);
+        }
+    }
+
+    /// There was no answer.
+    pub fn failed(&mut self, error: &Error) {
+        if is_its_fault(error.kind()) {
+            let trial = std::mem::take(&mut self.trial);
+            self.balancer
+                .failed(&self.member, error.to_string(), None, trial);
+        }
+    }
+
+    /// The answer broke off.
+    pub fn interrupted(&self, error: &Error) {
+        if is_its_fault(error.kind()) {
+            self.balancer
+                .failed(&self.member, error.to_string(), None, false);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.member.leave();
+        if self.trial {
+            self.member.end_trial();
+        }
+        self.balancer.has_left();
+    }
+}
+
+/// Whether a failure speaks against the target, rather than against the client or the relay.
+const fn is_its_fault(kind: Kind) -> bool {
+    match kind {
+        Kind::Resolve
+        | Kind::Connect
+        | Kind::Tls
+        | Kind::ConnectTimeout
+        | Kind::ReadTimeout
+        | Kind::WriteTimeout
+        | Kind::Read
+        | Kind::Write
+        | Kind::Protocol => true,
+        Kind::PoolTimeout
+        | Kind::TooManyRedirects
+        | Kind::Unavailable
+        | Kind::Busy
+        | Kind::Shutdown
+        | Kind::BodyLength
+        | Kind::Abandoned => false,
+    }
+}

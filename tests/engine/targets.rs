@@ -1,0 +1,370 @@
+//! Several targets: who gets a turn, who waits, who is left out, and names that become targets.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use asgi_relay::engine::balance::affinity::Affinity;
+use asgi_relay::engine::balance::ejection::PassiveHealth;
+use asgi_relay::engine::balance::member::State;
+use asgi_relay::engine::balance::policy::Policy;
+use asgi_relay::engine::balance::set::{Balancer, Change, SetError};
+use asgi_relay::engine::balance::settings::{Balancing, TargetSettings};
+use asgi_relay::engine::balance::turn::Turn;
+use asgi_relay::engine::config::Config;
+use asgi_relay::engine::error::{Error, Kind};
+use asgi_relay::engine::target::Target;
+use http::StatusCode;
+use tokio::time::{advance, timeout};
+
+use crate::support;
+
+fn target(url: &str) -> TargetSettings {
+    TargetSettings::new(Arc::new(Target::parse(url, "/").unwrap()))
+}
+
+fn config(urls: &[&str], balancing: Balancing) -> Config {
+    Config {
+        targets: urls.iter().map(|url| target(url)).collect(),
+        balancing,
+        ..support::config("http://a")
+    }
+}
+
+fn in_turn() -> Balancing {
+    Balancing {
+        policy: Policy::RoundRobin,
+        passive: Some(PassiveHealth {
+            consecutive_failures: Some(2),
+            failure_rate: None,
+            eject_time: Duration::from_secs(10),
+            max_ejected: 0.5,
+        }),
+        ..Balancing::default()
+    }
+}
+
+fn balancer(urls: &[&str], balancing: Balancing) -> Arc<Balancer> {
+    Arc::clone(support::relay(config(urls, balancing)).balancer())
+}
+
+async fn turn(balancer: &Arc<Balancer>) -> Turn {
+    balancer.turn(None, &[]).await.unwrap()
+}
+
+fn url(turn: &Turn) -> String {
+    turn.member().url().to_owned()
+}
+
+fn states(balancer: &Balancer) -> Vec<State> {
+    balancer
+        .status()
+        .iter()
+        .map(|status| status.state)
+        .collect()
+}
+
+/// Fails every turn that this target gets, until it is ejected.
+async fn eject(balancer: &Arc<Balancer>, wanted: &str) {
+    for _ in 0..100 {
+        let mut turn = turn(balancer).await;
+        if url(&turn) == wanted {
+            turn.failed(&Error::not_sent(Kind::Connect, "refused"));
+        } else {
+            turn.answered(StatusCode::OK);
+        }
+    }
+}
+
+fn full(balancing: Balancing, urls: &[&str]) -> Arc<Balancer> {
+    let mut config = config(urls, balancing);
+    for target in &mut config.targets {
+        target.max_in_flight = Some(1);
+    }
+    Arc::clone(support::relay(config).balancer())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_room_and_is_next() {
+    let balancer = full(in_turn(), &["http://a", "http://b"]);
+    let (first, second) = (turn(&balancer).await, turn(&balancer).await);
+    assert_ne!(url(&first), url(&second));
+    let waiting = tokio::spawn({
+        let balancer = Arc::clone(&balancer);
+        async move { url(&turn(&balancer).await) }
+    });
+    support::settle().await;
+    assert!(!waiting.is_finished());
+    let freed = url(&first);
+    drop(first);
+    assert_eq!(waiting.await.unwrap(), freed);
+    drop(second);
+    assert!(balancer.status().iter().all(|status| status.in_flight == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_too_long_may_come_again() {
+    let balancing = Balancing {
+        queue_timeout: Duration::from_millis(2500),
+        ..in_turn()
+    };
+    let balancer = full(balancing, &["http://a"]);
+    let _first = turn(&balancer).await;
+    let error = balancer.turn(None, &[]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy);
+    assert_eq!(error.retry_after(), Some(3));
+    assert_eq!(error.response().0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stops_waiting_leaves_its_place_to_the_next() {
+    let balancer = full(in_turn(), &["http://a"]);
+    let first = turn(&balancer).await;
+    let mut gone = Box::pin(balancer.turn(None, &[]));
+    assert!(timeout(Duration::ZERO, &mut gone).await.is_err());
+    let mut stays = Box::pin(balancer.turn(None, &[]));
+    assert!(timeout(Duration::ZERO, &mut stays).await.is_err());
+    drop(first);
+    drop(gone);
+    assert!(stays.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_target_is_ejected_and_comes_back_by_one_trial() {
+    let balancer = balancer(&["http://a", "http://b", "http://c"], in_turn());
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&changes);
+    balancer.listen(Some(Arc::new(move |change: Change| {
+        told.lock().unwrap().push((change.url, change.after));
+    })));
+    eject(&balancer, "http://b").await;
+    assert_eq!(
+        states(&balancer),
+        [State::Healthy, State::Ejected, State::Healthy]
+    );
+    for _ in 0..20 {
+        assert_ne!(url(&turn(&balancer).await), "http://b");
+    }
+    advance(Duration::from_secs(10)).await;
+    let mut trial = turn(&balancer).await;
+    assert_eq!(url(&trial), "http://b");
+    for _ in 0..20 {
+        assert_ne!(
+            url(&turn(&balancer).await),
+            "http://b",
+            "one trial at a time"
+        );
+    }
+    trial.answered(StatusCode::OK);
+    assert_eq!(states(&balancer), [State::Healthy; 3]);
+    let changes = changes.lock().unwrap().clone();
+    let b = "http://b".to_owned();
+    assert_eq!(changes, [(b.clone(), State::Ejected), (b, State::Healthy)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_without_an_outcome_leaves_the_next_one_to_another() {
+    let balancer = balancer(&["http://a", "http://b"], in_turn());
+    eject(&balancer, "http://b").await;
+    advance(Duration::from_secs(10)).await;
+    let trial = turn(&balancer).await;
+    assert_eq!(url(&trial), "http://b");
+    drop(trial);
+    assert_eq!(url(&turn(&balancer).await), "http://b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_ejected_than_the_share() {
+    let balancer = balancer(&["http://a", "http://b", "http://c", "http://d"], in_turn());
+    for _ in 0..100 {
+        let mut turn = turn(&balancer).await;
+        turn.failed(&Error::not_sent(Kind::Connect, "refused"));
+    }
+    let ejected = states(&balancer)
+        .iter()
+        .filter(|s| **s == State::Ejected)
+        .count();
+    assert_eq!(ejected, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_are_ejected_all_are_tried() {
+    let mut balancing = in_turn();
+    if let Some(passive) = &mut balancing.passive {
+        passive.max_ejected = 1.0;
+    }
+    let balancer = balancer(&["http://a", "http://b"], balancing);
+    for _ in 0..10 {
+        turn(&balancer)
+            .await
+            .failed(&Error::not_sent(Kind::Connect, "refused"));
+    }
+    assert_eq!(states(&balancer), [State::Ejected; 2]);
+    let (first, second) = (turn(&balancer).await, turn(&balancer).await);
+    assert_ne!(url(&first), url(&second));
+}
+
+#[tokio::test]
+async fn what_the_client_does_is_not_held_against_a_target() {
+    let balancer = balancer(&["http://a", "http://b"], in_turn());
+    for _ in 0..10 {
+        let mut turn = turn(&balancer).await;
+        turn.failed(&Error::new(Kind::Abandoned, "the client left"));
+        turn.failed(&Error::new(Kind::PoolTimeout, "none came free"));
+    }
+    assert_eq!(states(&balancer), [State::Healthy; 2]);
+    assert!(balancer.status().iter().all(|status| status.failures == 0));
+}
+
+#[tokio::test]
+async fn targets_come_and_go_while_requests_are_in_flight() {
+    let balancer = balancer(&["http://a", "http://b"], in_turn());
+    let (_first, _second) = (turn(&balancer).await, turn(&balancer).await);
+    balancer.remove("http://a").unwrap();
+    balancer.drain("http://b").unwrap();
+    let error = balancer.turn(None, &[]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    balancer.add(target("http://c")).unwrap();
+    assert_eq!(url(&turn(&balancer).await), "http://c");
+    balancer.add(target("http://b")).unwrap();
+    assert_eq!(states(&balancer), [State::Healthy; 2]);
+    let duplicate = balancer.add(target("http://b")).unwrap_err();
+    assert_eq!(duplicate, SetError::Duplicate("http://b".to_owned()));
+    let mixed = balancer.add(target("https://d")).unwrap_err();
+    assert_eq!(mixed, SetError::MixedSchemes("https://d".to_owned()));
+    assert!(balancer.remove("http://nobody").is_err());
+    assert!(balancer.drain("http://nobody").is_err());
+}
+
+#[tokio::test]
+async fn a_retry_goes_where_none_has_been() {
+    let balancer = balancer(&["http://a", "http://b", "http://c"], in_turn());
+    let mut tried = vec![Arc::clone(turn(&balancer).await.member())];
+    for _ in 0..2 {
+        let other = balancer.other_turn(None, &tried).unwrap();
+        assert!(
+            !tried
+                .iter()
+                .any(|member| Arc::ptr_eq(member, other.member()))
+        );
+        tried.push(Arc::clone(other.member()));
+    }
+    assert!(balancer.other_turn(None, &tried).is_none());
+    assert!(balancer.turn(None, &tried).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_preference_holds_while_its_target_is_fit() {
+    let balancer = balancer(&["http://a", "http://b"], in_turn());
+    let affinity = Affinity {
+        preferred: Some("http://b".to_owned()),
+        ..Affinity::default()
+    };
+    for _ in 0..5 {
+        let turn = balancer.turn(Some(&affinity), &[]).await.unwrap();
+        assert_eq!(url(&turn), "http://b");
+    }
+    balancer.drain("http://b").unwrap();
+    let turn = balancer.turn(Some(&affinity), &[]).await.unwrap();
+    assert_eq!(url(&turn), "http://a");
+}
+
+#[tokio::test]
+async fn a_name_becomes_a_target_per_address() {
+    let balancing = Balancing {
+        dns_refresh: Some(Duration::from_secs(60)),
+        ..in_turn()
+    };
+    let relay = support::relay(config(
+        &["http://service:8000/base", "http://127.0.0.9"],
+        balancing,
+    ));
+    let balancer = relay.balancer();
+    let named = target("http://service:8000/base");
+    let addresses = |texts: &[&str]| -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    };
+    let urls = || -> Vec<String> {
+        let members = balancer.members();
+        let mut urls: Vec<_> = members
+            .iter()
+            .map(|member| member.url().to_owned())
+            .collect();
+        urls.sort();
+        urls
+    };
+    balancer.resolved(
+        &named,
+        addresses(&["10.0.0.2", "10.0.0.1", "10.0.0.2", "::1"]),
+    );
+    assert_eq!(
+        urls(),
+        [
+            "http://10.0.0.1:8000/base",
+            "http://10.0.0.2:8000/base",
+            "http://127.0.0.9",
+            "http://[::1]:8000/base",
+        ]
+    );
+    let kept = balancer.members();
+    let kept = kept
+        .iter()
+        .find(|member| member.url().contains("10.0.0.2"))
+        .unwrap();
+    balancer.resolved(&named, addresses(&["10.0.0.2", "10.0.0.3"]));
+    assert_eq!(
+        urls(),
+        [
+            "http://10.0.0.2:8000/base",
+            "http://10.0.0.3:8000/base",
+            "http://127.0.0.9"
+        ]
+    );
+    assert!(
+        balancer
+            .members()
+            .iter()
+            .any(|member| Arc::ptr_eq(member, kept)),
+        "it stays itself"
+    );
+    assert_eq!(
+        kept.target().authority(),
+        "service:8000",
+        "Host stays the name's"
+    );
+    balancer.resolved(&named, Vec::new());
+    assert_eq!(urls().len(), 3, "no address at all keeps what there is");
+    balancer.remove("http://service:8000/base").unwrap();
+    assert_eq!(urls(), ["http://127.0.0.9"]);
+}
+
+#[test]
+fn a_path_is_moved_from_one_base_to_another() {
+    let rebased = |from: &str, to: &str, path: &str| {
+        let (from, to) = (
+            Target::parse(from, "/v1").unwrap(),
+            Target::parse(to, "/v1").unwrap(),
+        );
+        let joined = from.join(path.as_bytes(), b"q=1").unwrap();
+        to.rebased(&joined, &from).as_str().to_owned()
+    };
+    assert_eq!(
+        rebased("http://a/base", "http://b", "/x%2F"),
+        "/v1/x%2F?q=1"
+    );
+    assert_eq!(
+        rebased("http://a", "http://b/other", "/x"),
+        "/other/v1/x?q=1"
+    );
+    assert_eq!(rebased("http://a", "http://b", "/x"), "/v1/x?q=1");
+    let bare = |text: &str| Target::parse(text, "/").unwrap();
+    let joined = bare("http://a/base").join(b"", b"q").unwrap();
+    assert_eq!(
+        bare("http://b").rebased(&joined, &bare("http://a/base")),
+        "/?q"
+    );
+    assert_eq!(
+        Target::parse("http://a/base", "/v1").unwrap().own_base(),
+        "/base"
+    );
+}
