@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import sys
 import weakref
 from asyncio.events import _get_running_loop
@@ -251,6 +252,12 @@ def _forget(port: AsyncioPort | TrioPort) -> None:
         del _ports[port.key]
 
 
-def forget_ports() -> None:
-    """In a forked child: the parent's loops are not ours."""
+def _after_fork() -> None:
+    """In a forked child: the parent's loops and its engine are not ours."""
+    _engine.after_fork()
     _ports.clear()
+
+
+# Where there is no fork, there is nothing to forget.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -47,10 +47,22 @@ def flag(parameter: str, value: object) -> bool:
     return value
 
 
+def optional_object(parameter: str, value: object, kind: type) -> None:
+    """An object of this kind, or `None`."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{parameter}: a {type(value).__name__} is not a {kind.__name__} or None")
+
+
 def optional_callable(parameter: str, value: object) -> None:
     """Something to call, or `None`."""
     if value is not None and not callable(value):
         raise TypeError(f"{parameter}: {value!r} is not callable or None")
+
+
+def optional_logger(value: object) -> None:
+    """The `logger` parameter: something that takes lines, or `None`."""
+    if value is not None and not hasattr(value, "info"):
+        raise TypeError(f"logger: {value!r} is not a logging.Logger or None")
 
 
 def whole_number(parameter: str, value: object) -> int:

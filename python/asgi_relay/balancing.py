@@ -6,13 +6,14 @@ All of it only configures and tells; the choosing and the checking are the engin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from ._parameters import (
     flag,
     header_values,
     number,
+    optional_object,
     optional_size,
     optional_time,
     share,
@@ -52,6 +53,7 @@ class HealthCheck:
     """
 
     path: str = "/"
+    _: KW_ONLY
     interval: float = 10.0
     timeout: float = 5.0
     method: str = "HEAD"
@@ -109,6 +111,7 @@ class PassiveHealth:
     Raises `TypeError` or `ValueError` with the parameter's name.
     """
 
+    _: KW_ONLY
     consecutive_failures: int | None = 5
     failure_rate: float | None = 0.5
     eject_time: float = 10.0
@@ -147,7 +150,8 @@ class Target:
     Raises `TypeError` or `ValueError` with the parameter's name.
     """
 
-    url: str = field(repr=False)
+    url: str
+    _: KW_ONLY
     weight: int = 1
     max_in_flight: int | None = None
     health_check: HealthCheck | None = None
@@ -156,7 +160,12 @@ class Target:
         text("target.url", self.url)
         whole_number("target.weight", self.weight)
         optional_size("target.max_in_flight", self.max_in_flight)
-        checked("target.health_check", self.health_check, HealthCheck)
+        optional_object("target.health_check", self.health_check, HealthCheck)
+
+    def __repr__(self) -> str:
+        url, _ = without_user_information(self.url)
+        others = (f"weight={self.weight}", f"max_in_flight={self.max_in_flight}")
+        return f"Target({url!r}, {', '.join(others)}, health_check={self.health_check!r})"
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,7 @@ class ConsistentHash:
     request without a key goes anywhere. Raises `TypeError` or `ValueError`.
     """
 
+    _: KW_ONLY
     header: str | None = None
     cookie: str | None = None
     client_address: bool = False
@@ -211,6 +221,7 @@ class StickyCookie:
     """
 
     name: str = "relay"
+    _: KW_ONLY
     secret: str | bytes | None = field(default=None, repr=False)
     max_age: float | None = None
     path: str = "/"
@@ -309,63 +320,6 @@ class TargetSet:
 
     def __repr__(self) -> str:
         return f"<targets {', '.join(self)}>"
-
-
-def targets_from(value: object) -> list[Target]:
-    """The `target_base_url` parameter: a URL, a Target, or several of them."""
-    if isinstance(value, str | Target):
-        value = [value]
-    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
-        kind = type(value).__name__
-        raise TypeError(f"target_base_url: a {kind} is not a str, a Target or a list of them")
-    targets = [target_from(item) for item in value]
-    if not targets:
-        raise ValueError("target_base_url: the list of targets is empty")
-    if not any(target.weight for target in targets):
-        raise ValueError("target_base_url: the weights are all 0, so no target would be chosen")
-    return targets
-
-
-def target_from(value: object) -> Target:
-    """One of them."""
-    if isinstance(value, Target):
-        return value
-    return Target(text("target_base_url", value))
-
-
-def target_parts(target: Target, credentials: str | None) -> dict[str, Any]:
-    """A target as the engine takes it; `credentials` are those of the others."""
-    url, own = without_user_information(target.url)
-    if own != credentials:
-        raise ValueError(
-            "target_base_url: user information must be the same for all targets, as each request "
-            "carries it to whichever is chosen"
-        )
-    return {
-        "url": url,
-        "weight": target.weight,
-        "max_in_flight": target.max_in_flight,
-        "health_check": health_check_parts(target.health_check),
-    }
-
-
-def health_check_parts(check: HealthCheck | None) -> dict[str, Any] | None:
-    """A check as the engine takes it."""
-    return None if check is None else check._parts()
-
-
-def balance_from(value: object) -> tuple[str, tuple[str, str] | None]:
-    """The `balance` parameter: a policy's name, or what to hash."""
-    if isinstance(value, ConsistentHash):
-        return "", value._parts()
-    return text("balance", value), None
-
-
-def checked(parameter: str, value: object, kind: type) -> Any:
-    """An object of this kind, or `None`."""
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{parameter}: a {type(value).__name__} is not a {kind.__name__} or None")
-    return value
 
 
 def _more_than_none(parameter: str, value: object) -> None:

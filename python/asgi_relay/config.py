@@ -97,6 +97,10 @@ class Limits:
         count("limits.max_keepalive_connections", self.max_keepalive_connections)
         seconds("limits.keepalive_expiry", self.keepalive_expiry)
 
+    def as_tuple(self) -> tuple[int | None, int | None, float | None]:
+        """`(max_connections, max_keepalive_connections, keepalive_expiry)`."""
+        return self.max_connections, self.max_keepalive_connections, self.keepalive_expiry
+
 
 def seconds(parameter: str, value: object) -> float | None:
     """A time from `parameter`, checked."""

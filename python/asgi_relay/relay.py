@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from . import _engine
-from ._loop import Port, current_port, forget_ports
+from ._lifespan import answer_lifespan
+from ._loop import Port, current_port
 from ._parameters import (
     client_certificate,
     exception_kinds,
@@ -18,6 +19,7 @@ from ._parameters import (
     names,
     number,
     optional_callable,
+    optional_logger,
     optional_names,
     optional_size,
     optional_time,
@@ -28,6 +30,13 @@ from ._parameters import (
     without_user_information,
 )
 from ._pump import COMPLETE, FAILED, Pump, Receive, Scope, Send, send_text
+from ._targets import (
+    balancing_settings,
+    target_from,
+    target_parts,
+    targets_from,
+    with_credentials,
+)
 from ._watching import Watch
 from ._websocket import WebSocketPump, refuse
 from .balancing import (
@@ -39,18 +48,13 @@ from .balancing import (
     Target,
     TargetChange,
     TargetSet,
-    balance_from,
-    checked,
-    health_check_parts,
-    target_from,
-    target_parts,
-    targets_from,
 )
 from .config import Limits, Timeout, limits_from, timeout_from
 from .exceptions import ConnectError, ReadTimeout
 from .transports import caller_for
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
+_SHOWN_TARGETS: Final = 3
 
 
 class Relay:
@@ -155,36 +159,36 @@ class Relay:
     ) -> None:
         optional_callable("rewrite_set_cookie_domain", rewrite_set_cookie_domain)
         optional_callable("on_target_change", on_target_change)
-        if logger is not None and not hasattr(logger, "info"):
-            raise TypeError(f"logger: {logger!r} is not a logging.Logger or None")
+        optional_logger(logger)
         targets = targets_from(target_base_url)
-        self._credentials = without_user_information(targets[0].url)[1]
+        first = next(iter(targets.values()))
+        credentials = without_user_information(first.url)[1]
         headers = header_values("extra_request_headers", extra_request_headers)
-        if self._credentials and not any(name.lower() == "authorization" for name, _ in headers):
-            headers.append(("authorization", self._credentials))
-        if transport is not None and (health_check or any(t.health_check for t in targets)):
+        checks = health_check or any(target.health_check for target in targets.values())
+        if transport is not None and checks:
             raise ValueError("health_check: an upstream in this process has no health to check")
-        policy, hashed = balance_from(balance)
-        checked("sticky", sticky, StickyCookie)
-        checked("passive_health", passive_health, PassiveHealth)
         verified, authorities = trust(verify)
         settings = {
-            "targets": [target_parts(target, self._credentials) for target in targets],
-            "balance": policy,
-            "hash": hashed,
-            "sticky": None if sticky is None else sticky._parts(),
-            "passive_health": None if passive_health is None else passive_health._parts(),
-            "max_in_flight": optional_size("max_in_flight", max_in_flight),
-            "health_check": health_check_parts(checked("health_check", health_check, HealthCheck)),
-            "queue_timeout": number("queue_timeout", queue_timeout),
-            "retry_budget": None if retry_budget is None else number("retry_budget", retry_budget),
-            "dns_refresh": optional_time("dns_refresh", dns_refresh),
+            "targets": [
+                target_parts(name, target, credentials) for name, target in targets.items()
+            ],
+            **balancing_settings(
+                balance=balance,
+                sticky=sticky,
+                health_check=health_check,
+                passive_health=passive_health,
+                max_in_flight=max_in_flight,
+                queue_timeout=queue_timeout,
+                retry_budget=retry_budget,
+                dns_refresh=dns_refresh,
+                credentials=credentials,
+            ),
             "upstream_prefix": text("upstream_prefix", upstream_prefix),
             "preserve_host": flag("preserve_host", preserve_host),
             "timeout": timeout_from(timeout).as_tuple(),
-            "limits": _limits(limits_from(limits)),
+            "limits": limits_from(limits).as_tuple(),
             "follow_redirects": flag("follow_redirects", follow_redirects),
-            "extra_request_headers": headers,
+            "extra_request_headers": with_credentials(headers, credentials),
             "drop_request_headers": names("drop_request_headers", drop_request_headers),
             "drop_response_headers": names("drop_response_headers", drop_response_headers),
             "allow_request_headers": optional_names("allow_request_headers", allow_request_headers),
@@ -217,12 +221,15 @@ class Relay:
         self._logger = logger
         self._port: Port | None = None
         self._drains = 0
+        self._credentials = credentials
         self._max_retries = max_retries
         self._engine = _engine.Relay(settings)
 
     def __repr__(self) -> str:
         state = "running" if self._engine.running else "not started"
-        targets = " ".join(self._engine.targets)
+        urls = self._engine.targets
+        more = len(urls) - _SHOWN_TARGETS
+        targets = ", ".join(urls[:_SHOWN_TARGETS]) + (f" and {more} more" if more > 0 else "")
         return f"<Relay to {targets}, {self._max_retries} retries, {state}>"
 
     @property
@@ -342,19 +349,10 @@ class Relay:
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._web_socket(scope, receive, send)
-            return
-        if scope["type"] != "lifespan":
+        elif scope["type"] == "lifespan":
+            await answer_lifespan(self, receive, send)
+        else:
             raise ValueError(f"a Relay does not know {scope['type']!r} scopes")
-        await receive()
-        try:
-            await self.startup()
-        except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            raise
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.shutdown()
-        await send({"type": "lifespan.shutdown.complete"})
 
     async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] == "websocket.disconnect":
@@ -377,10 +375,10 @@ class Relay:
         return port
 
     def _add_target(self, target: str | Target) -> None:
-        found = target_from(target)
+        found = target_from("target", target)
         if self._caller is not None and found.health_check is not None:
             raise ValueError("health_check: an upstream in this process has no health to check")
-        self._engine.add_target(target_parts(found, self._credentials))
+        self._engine.add_target(target_parts("target", found, self._credentials))
 
     async def _wait(self, round_: _engine.Round | None, port: Port) -> None:
         if round_ is not None:
@@ -403,17 +401,3 @@ class Relay:
         port.users.discard(self)
         if not port.users:
             port.close()
-
-
-def _limits(limits: Limits) -> tuple[int | None, int | None, float | None]:
-    return limits.max_connections, limits.max_keepalive_connections, limits.keepalive_expiry
-
-
-def _after_fork() -> None:
-    _engine.after_fork()
-    forget_ports()
-
-
-# Where there is no fork, there is nothing to forget.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

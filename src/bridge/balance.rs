@@ -27,6 +27,8 @@ pub(super) struct Defaults {
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(super) struct TargetParts {
+    /// The parameter that it came in.
+    parameter: String,
     url: String,
     weight: u32,
     max_in_flight: Option<usize>,
@@ -37,7 +39,7 @@ impl TargetParts {
     pub(super) fn into_settings(self, defaults: &Defaults) -> PyResult<TargetSettings> {
         let target = Target::parse(&self.url, &defaults.prefix).map_err(|error| match error {
             TargetError::Prefix => invalid("upstream_prefix", error),
-            error => invalid("target_base_url", error),
+            error => invalid(&self.parameter, error),
         })?;
         let health_check = match self.health_check {
             Some(parts) => Some(Arc::new(parts.into_check()?)),

@@ -248,19 +248,20 @@ impl Member {
         self.lock().ejection.end_trial();
     }
 
-    /// A request was answered well after `latency`.
+    /// The head of an answer came after `latency`.
+    pub(super) fn took(&self, latency: Duration, now: Instant) {
+        self.lock().latency.record(latency, now);
+    }
+
+    /// A request was answered well.
     pub(super) fn succeeded(
         &self,
-        latency: Duration,
-        passive: Option<&PassiveHealth>,
+        passive: &PassiveHealth,
         trial: bool,
         now: Instant,
     ) -> Option<(State, State)> {
         self.change(|condition| {
-            condition.latency.record(latency, now);
-            if let Some(passive) = passive {
-                condition.ejection.record(passive, true, trial, now, false);
-            }
+            condition.ejection.record(passive, true, trial, now, false);
         })
     }
 

@@ -207,10 +207,11 @@ impl Balancer {
         self.checked.send_replace(true);
     }
 
-    pub(super) fn succeeded(&self, member: &Member, latency: Duration, trial: bool) {
-        let passive = self.settings.passive.as_ref();
-        let change = member.succeeded(latency, passive, trial, self.now());
-        self.tell(member, change);
+    pub(super) fn succeeded(&self, member: &Member, trial: bool) {
+        if let Some(passive) = &self.settings.passive {
+            let change = member.succeeded(passive, trial, self.now());
+            self.tell(member, change);
+        }
     }
 
     pub(super) fn failed(

@@ -1,6 +1,7 @@
 //! A target's turn: one request that it has been given, in flight until this is dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use http::StatusCode;
@@ -17,6 +18,8 @@ pub struct Turn {
     begun: Instant,
     /// It decides whether an ejected target comes back.
     trial: bool,
+    /// It was answered well, and has not been broken off since.
+    well: AtomicBool,
 }
 
 impl Turn {
@@ -33,6 +36,7 @@ impl Turn {
             member: Arc::clone(member),
             begun,
             trial,
+            well: AtomicBool::new(false),
         }
     }
 
@@ -51,8 +55,14 @@ impl Turn {
             let error = format!("status {}", status.as_u16());
             self.balancer
                 .failed(&self.member, error, Some(latency), trial);
+            return;
+        }
+        self.member.took(latency, now);
+        if trial {
+            // Not at its end: a stream may be open for days.
+            self.balancer.succeeded(&self.member, true);
         } else {
-            self.balancer.succeeded(&self.member, latency, trial);
+            self.well.store(true, Ordering::Relaxed);
         }
     }
 
@@ -68,6 +78,7 @@ impl Turn {
     /// The answer broke off.
     pub fn interrupted(&self, error: &Error) {
         if is_its_fault(error.kind()) {
+            self.well.store(false, Ordering::Relaxed);
             self.balancer
                 .failed(&self.member, error.to_string(), None, false);
         }
@@ -76,6 +87,9 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        if *self.well.get_mut() {
+            self.balancer.succeeded(&self.member, false);
+        }
         self.member.leave();
         if self.trial {
             self.member.end_trial();

@@ -1,5 +1,6 @@
 //! Opening a connection: resolve, connect, TLS, HTTP/1.1, all within `timeout.connect`.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub const READ_BUFFER: usize = MESSAGE;
 
 /// Lines of a response head at most.
 pub const MAX_HEADERS: usize = 256;
+
+const NOT_IN_TIME: &str = "not connected in time";
 
 /// A connection that can send a request.
 #[derive(Debug)]
@@ -69,6 +72,8 @@ impl Connector {
     pub fn new(trust: Trust, identity: Option<Identity>, timeouts: Timeouts) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
         tcp.set_nodelay(true);
+        // Shared out among a name's addresses, so that one that is silent leaves time for others.
+        tcp.set_connect_timeout(timeouts.connect);
         tcp.enforce_http(false);
         Self {
             tcp,
@@ -187,12 +192,7 @@ async fn within(
     };
     tokio::time::timeout(limit, connecting)
         .await
-        .unwrap_or_else(|_| {
-            Err(Error::not_sent(
-                Kind::ConnectTimeout,
-                "not connected in time",
-            ))
-        })
+        .unwrap_or_else(|_| Err(Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME)))
 }
 
 /// The kind of a failed connection; the detail is the operating system's word without the address.
@@ -204,7 +204,9 @@ fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
         }
         cause = current.source();
     }
-    let detail =
-        io_error(error).map_or_else(|| "no connection".to_owned(), |io| io.kind().to_string());
-    Error::not_sent(Kind::Connect, detail)
+    match io_error(error).map(std::io::Error::kind) {
+        None => Error::not_sent(Kind::Connect, "no connection"),
+        Some(ErrorKind::TimedOut) => Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME),
+        Some(kind) => Error::not_sent(Kind::Connect, kind.to_string()),
+    }
 }
