@@ -64,6 +64,24 @@ fn an_untried_target_is_free_once() {
 }
 
 #[test]
+fn a_target_that_fails_at_once_is_no_bargain() {
+    let start = Instant::now();
+    let mut failing = Latency::default();
+    let mut slow = Latency::default();
+    slow.record(SLOW, start);
+    failing.fail(start);
+    assert_eq!(failing.value(), None, "no sample");
+    assert!(failing.cost(0, start) > slow.cost(0, start));
+    assert!(
+        failing.cost(0, start + 5 * TAU) < 0.01,
+        "tried again at times"
+    );
+    failing.fail(start + 5 * TAU);
+    failing.record(FAST, start + 5 * TAU);
+    about(failing.cost(0, start + 5 * TAU), 0.01);
+}
+
+#[test]
 fn a_clock_that_stands_still_breaks_nothing() {
     let now = Instant::now();
     let mut latency = Latency::default();
