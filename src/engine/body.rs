@@ -150,8 +150,8 @@ const RIGHT_BEHIND: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct ResponseBody {
     content: ResponseContent,
-    /// What has been read ahead.
-    first: Option<Bytes>,
+    /// What has been read ahead; boxed, as streams, which stay, have none.
+    first: Option<Box<Bytes>>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -227,7 +227,7 @@ impl ResponseBody {
         if short.is_some_and(|length| length <= SHORT) {
             let next = poll_fn(|context| self.poll_next(context));
             if let Ok(Some(next)) = timeout(RIGHT_BEHIND, next).await {
-                self.first = Some(next?);
+                self.first = Some(Box::new(next?));
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl ResponseBody {
     /// The next chunk; `None` at the end of a complete body.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+            return Poll::Ready(Some(Ok(*first)));
         }
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),
