@@ -238,7 +238,7 @@ class Relay:
         return TargetSet(self)
 
     def status(self) -> RelayStatus:
-        """How the targets are, as plain data; from any thread."""
+        """How the targets are, as plain data; from any thread. Counts begin with each start."""
         return {"targets": self._engine.status()}
 
     def pick(self, without: Iterable[str] = ()) -> str | None:

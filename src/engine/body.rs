@@ -34,14 +34,12 @@ impl Source {
     #[must_use]
     pub fn body(&self) -> Option<RequestBody> {
         let content = match self {
-            Self::Empty => Content::Empty,
+            Self::Empty => return Some(RequestBody(None)),
             Self::Whole(bytes) => Content::Whole(bytes.clone()),
             Self::Streamed(upload) => Content::Streamed(upload.reader()?),
         };
-        Some(RequestBody {
-            content,
-            sent: Arc::new(Sent::default()),
-        })
+        let sent = Arc::new(Sent::default());
+        Some(RequestBody(Some(Box::new(Sending { content, sent }))))
     }
 }
 
@@ -72,25 +70,29 @@ impl Sent {
     }
 }
 
+/// What hyper sends as a request's body. Small, as hyper keeps room for 32 requests with each
+/// connection.
 #[derive(Debug)]
-enum Content {
-    Empty,
-    Whole(Bytes),
-    Streamed(Reader),
-}
+pub struct RequestBody(Option<Box<Sending>>);
 
-/// What hyper sends as a request's body.
 #[derive(Debug)]
-pub struct RequestBody {
+struct Sending {
     content: Content,
     sent: Arc<Sent>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Sent,
+    Whole(Bytes),
+    Streamed(Reader),
 }
 
 impl RequestBody {
     /// To be asked later whether all of the body was taken; `None` where there is none to take.
     #[must_use]
     pub fn progress(&self) -> Option<Arc<Sent>> {
-        (!matches!(self.content, Content::Empty)).then(|| Arc::clone(&self.sent))
+        self.0.as_ref().map(|sending| Arc::clone(&sending.sent))
     }
 }
 
@@ -102,19 +104,21 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        let next = match &mut this.content {
-            Content::Empty => None,
+        let Some(sending) = &mut self.get_mut().0 else {
+            return Poll::Ready(None);
+        };
+        let next = match &mut sending.content {
+            Content::Sent => None,
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.content = Content::Empty;
-                this.sent.set();
+                sending.content = Content::Sent;
+                sending.sent.set();
                 Some(Ok(bytes))
             }
             Content::Streamed(reader) => {
                 let next = ready!(reader.poll_next(context));
                 if next.is_none() || reader.is_complete() {
-                    this.sent.set();
+                    sending.sent.set();
                 }
                 next
             }
@@ -123,18 +127,18 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Whole(_) => false,
-            Content::Streamed(reader) => reader.is_complete(),
+        match self.0.as_ref().map(|sending| &sending.content) {
+            None | Some(Content::Sent) => true,
+            Some(Content::Whole(_)) => false,
+            Some(Content::Streamed(reader)) => reader.is_complete(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Streamed(reader) => reader
+        match self.0.as_ref().map(|sending| &sending.content) {
+            None | Some(Content::Sent) => SizeHint::with_exact(0),
+            Some(Content::Whole(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Some(Content::Streamed(reader)) => reader
                 .length()
                 .map_or_else(SizeHint::new, SizeHint::with_exact),
         }
