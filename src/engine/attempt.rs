@@ -41,17 +41,17 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<Target>,
-    pub(super) pool: Arc<Pool>,
     pub(super) path: PathAndQuery,
     pub(super) web_socket: bool,
 }
 
 impl Relay {
-    /// One try, repeated at once where a kept connection turns out to be closed.
+    /// One try over a connection of `pool`, repeated at once where a kept connection turns out to be closed.
     pub(super) async fn attempt(
         &self,
         request: &Request,
         to: &Destination,
+        pool: &Arc<Pool>,
         body: RequestBody,
         observer: &dyn Observer,
     ) -> Result<Answer, Error> {
@@ -74,8 +74,8 @@ impl Relay {
         loop {
             let origin = to.target.origin();
             let mut lease = match &request.handshake {
-                None => to.pool.lease(origin, freshness).await?,
-                Some(_) => Box::pin(to.pool.lease_for_upgrade(origin)).await?,
+                None => pool.lease(origin, freshness).await?,
+                Some(_) => Box::pin(pool.lease_for_upgrade(origin)).await?,
             };
             let reused = lease.is_reused();
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {
@@ -91,7 +91,8 @@ impl Relay {
                     let (head, incoming) = response.into_parts();
                     // Before the connection could be kept: two readers may see two bodies here.
                     check_framing(&head.headers)?;
-                    let body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
+                    let mut body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
+                    body.read_ahead().await?;
                     return Ok(Answer {
                         status: head.status,
                         headers: head.headers,
