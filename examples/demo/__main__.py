@@ -1,4 +1,4 @@
-"""Play the demonstration: servers up, six acts, servers down (with SERVE=1 on Ctrl-C only)."""
+"""Play the demonstration: servers up, seven acts, servers down (with SERVE=1 on Ctrl-C only)."""
 
 import http.client
 import os
@@ -11,20 +11,22 @@ from pathlib import Path
 from . import READ_TIMEOUT, acts
 from .chat import chat
 from .client import UnexpectedError
+from .fleet import fleet
 from .screen import Screen
 from .services import Service
 
 OUTAGE = 10.0
 
 
-def play(screen: Screen, front: Service, upstream: Service) -> None:
-    """The six acts, in order."""
+def play(screen: Screen, front: Service, upstream: Service, instances: list[Service]) -> None:
+    """The seven acts, in order."""
     acts.home(screen, front)
     acts.login(screen, front, upstream)
     acts.stream(screen, front)
     chat(screen, front)
     acts.transfers(screen, front)
     acts.failures(screen, front, upstream)
+    fleet(screen, front, instances)
 
 
 def introduce(screen: Screen, front: Service, upstream: Service) -> None:
@@ -45,7 +47,7 @@ def invite(screen: Screen, front: Service, upstream: Service) -> None:
     """Print commands to try, and what to expect of each."""
     auth = f"{front.url}/auth"
     screen.line()
-    screen.line(screen.paint("Both servers stay up until Ctrl-C. Try in another terminal:", "1"))
+    screen.line(screen.paint("The servers stay up until Ctrl-C. Try in another terminal:", "1"))
     for about, command in (
         ("a session cookie without a Domain", f"curl -i -c jar.txt -d user=ada {auth}/login"),
         ("whose session it is", f"curl -b jar.txt {auth}/me"),
@@ -56,6 +58,8 @@ def invite(screen: Screen, front: Service, upstream: Service) -> None:
         ),
         ("the upstream's count and SHA-256", f"head -c 200M /dev/zero | curl -T - {auth}/upload"),
         ("200 MB", f"curl -o /dev/null '{auth}/download?mb=200'"),
+        ("one of three upstreams", f"curl {front.url}/fleet/instance"),
+        ("how those three are", f"curl {front.url}/targets"),
         (f"504 after {READ_TIMEOUT:g} s", f"curl -i {auth}/hang"),
         (
             f"502; the upstream is back after {OUTAGE:g} s",
@@ -93,13 +97,17 @@ def main() -> int:
     # A SIGTERM ends the servers in the same orderly way as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     upstream = Service("upstream", "examples.demo.upstream:app")
+    instances = [Service(name, "examples.demo.instance:app") for name in "abc"]
     front = Service("front", "examples.demo.front:app")
     done = False
     try:
         upstream.start()
-        front.start(UPSTREAM_URL=upstream.url)
+        for instance in instances:
+            instance.start(INSTANCE=instance.name)
+        urls = " ".join(instance.url for instance in instances)
+        front.start(UPSTREAM_URL=upstream.url, INSTANCE_URLS=urls)
         introduce(screen, front, upstream)
-        play(screen, front, upstream)
+        play(screen, front, upstream, instances)
         done = True
         screen.line()
         screen.line(screen.paint("All of it went as promised.", "1;32"))
@@ -109,16 +117,16 @@ def main() -> int:
     except (UnexpectedError, OSError, http.client.HTTPException, ValueError) as problem:
         screen.line()
         screen.failed(f"not as promised: {problem}")
-        for service in (upstream, front):
+        for service in (upstream, *instances, front):
             if words := service.last_words():
                 screen.line(f"\n   the {service.name} wrote:\n{words}")
         return 1
     except KeyboardInterrupt:
-        screen.line("\n   interrupted; both servers are being ended")
+        screen.line("\n   interrupted; the servers are being ended")
         return 0 if done else 130
     finally:
-        front.stop()
-        upstream.stop()
+        for service in (front, *instances, upstream):
+            service.stop()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def target_from(parameter: str, value: object) -> Target:
     return value if isinstance(value, Target) else Target(text(parameter, value))
 
 
-def target_parts(parameter: str, target: Target, credentials: str | None) -> dict[str, Any]:
+def target_parts(
+    parameter: str, target: Target, credentials: str | None, in_memory: bool
+) -> dict[str, Any]:
     """A target as the engine takes it; `credentials` are those of the others."""
     url, own = without_user_information(target.url)
     if own != credentials:
@@ -52,7 +54,7 @@ def target_parts(parameter: str, target: Target, credentials: str | None) -> dic
         "url": url,
         "weight": target.weight,
         "max_in_flight": target.max_in_flight,
-        "health_check": _check_parts(target.health_check, credentials),
+        "health_check": _check_parts(target.health_check, credentials, in_memory),
     }
 
 
@@ -67,6 +69,7 @@ def balancing_settings(
     retry_budget: object,
     dns_refresh: object,
     credentials: str | None,
+    in_memory: bool,
 ) -> dict[str, Any]:
     """How one of several targets is chosen, as the engine takes it."""
     optional_object("sticky", sticky, StickyCookie)
@@ -79,17 +82,21 @@ def balancing_settings(
         "sticky": None if sticky is None else sticky._parts(),
         "passive_health": None if passive_health is None else passive_health._parts(),
         "max_in_flight": optional_size("max_in_flight", max_in_flight),
-        "health_check": _check_parts(health_check, credentials),
+        "health_check": _check_parts(health_check, credentials, in_memory),
         "queue_timeout": number("queue_timeout", queue_timeout),
         "retry_budget": None if retry_budget is None else number("retry_budget", retry_budget),
         "dns_refresh": optional_time("dns_refresh", dns_refresh),
     }
 
 
-def _check_parts(check: HealthCheck | None, credentials: str | None) -> dict[str, Any] | None:
+def _check_parts(
+    check: HealthCheck | None, credentials: str | None, in_memory: bool
+) -> dict[str, Any] | None:
     """A check as the engine takes it; the targets' user information goes along."""
     if check is None:
         return None
+    if in_memory:
+        raise ValueError("health_check: an upstream in this process has no health to check")
     parts = check._parts()
     return {**parts, "headers": with_credentials(parts["headers"], credentials)}
 

@@ -164,13 +164,12 @@ class Relay:
         first = next(iter(targets.values()))
         credentials = without_user_information(first.url)[1]
         headers = header_values("extra_request_headers", extra_request_headers)
-        checks = health_check or any(target.health_check for target in targets.values())
-        if transport is not None and checks:
-            raise ValueError("health_check: an upstream in this process has no health to check")
+        in_memory = transport is not None
         verified, authorities = trust(verify)
         settings = {
             "targets": [
-                target_parts(name, target, credentials) for name, target in targets.items()
+                target_parts(name, target, credentials, in_memory)
+                for name, target in targets.items()
             ],
             **balancing_settings(
                 balance=balance,
@@ -182,6 +181,7 @@ class Relay:
                 retry_budget=retry_budget,
                 dns_refresh=dns_refresh,
                 credentials=credentials,
+                in_memory=in_memory,
             ),
             "upstream_prefix": text("upstream_prefix", upstream_prefix),
             "preserve_host": flag("preserve_host", preserve_host),
@@ -195,7 +195,7 @@ class Relay:
             "allow_response_headers": optional_names(
                 "allow_response_headers", allow_response_headers
             ),
-            "in_memory": transport is not None,
+            "in_memory": in_memory,
             "max_retries": whole_number("max_retries", max_retries),
             "retry_backoff_factor": number("retry_backoff_factor", retry_backoff_factor),
             "retry_statuses": statuses("retry_statuses", retry_statuses),
@@ -238,7 +238,7 @@ class Relay:
         return TargetSet(self)
 
     def status(self) -> RelayStatus:
-        """How the targets are, as plain data; from any thread."""
+        """How the targets are, as plain data; from any thread. Counts begin with each start."""
         return {"targets": self._engine.status()}
 
     def pick(self, without: Iterable[str] = ()) -> str | None:
@@ -354,12 +354,14 @@ class Relay:
         else:
             raise ValueError(f"a Relay does not know {scope['type']!r} scopes")
 
-    async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _web_socket(
+        self, scope: Scope, receive: Receive, send: Send, prefer: str | None = None
+    ) -> None:
         if (await receive())["type"] == "websocket.disconnect":
             return
         port = self._current_port()
         try:
-            web_socket = self._engine.connect(scope, port.engine)
+            web_socket = self._engine.connect(scope, port.engine, prefer)
         except _engine.BadRequest as error:
             await refuse(scope, send, 400, f"Bad request: {error}")
             return
@@ -376,9 +378,8 @@ class Relay:
 
     def _add_target(self, target: str | Target) -> None:
         found = target_from("target", target)
-        if self._caller is not None and found.health_check is not None:
-            raise ValueError("health_check: an upstream in this process has no health to check")
-        self._engine.add_target(target_parts("target", found, self._credentials))
+        in_memory = self._caller is not None
+        self._engine.add_target(target_parts("target", found, self._credentials, in_memory))
 
     async def _wait(self, round_: _engine.Round | None, port: Port) -> None:
         if round_ is not None:

@@ -17,7 +17,7 @@ use super::balance::{
 use crate::engine::balance::ejection::PassiveHealth;
 use crate::engine::balance::policy::Policy;
 use crate::engine::balance::settings::{Balancing, TargetSettings};
-use crate::engine::config::{Config, Headers, Limits, Timeouts, WebSockets};
+use crate::engine::config::{Config, Headers, Http2, Limits, Timeouts, WebSockets};
 use crate::engine::error::Kind;
 use crate::engine::policy::headers::hop_by_hop;
 use crate::engine::policy::retry::RetryPolicy;
@@ -167,6 +167,8 @@ impl Settings {
             identity: self
                 .cert
                 .map(|(certificate, key)| Identity { certificate, key }),
+            server_name: None,
+            http2: Http2::Never,
             in_memory: self.in_memory,
             web_sockets: WebSockets {
                 ping_interval: optional_seconds("ws_ping_interval", ping_interval)?,

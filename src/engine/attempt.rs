@@ -22,6 +22,7 @@ use super::target::{Target, origin_form};
 use super::upstream::failure;
 use super::upstream::memory::Call;
 use super::upstream::pool::{Freshness, Lease, Pool};
+use super::upstream::sender::multiplexed;
 use super::upstream::socket::Socket;
 use super::websocket::handshake::Handshake;
 use super::websocket::socket::Switching;
@@ -40,17 +41,17 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<Target>,
-    pub(super) pool: Arc<Pool>,
     pub(super) path: PathAndQuery,
     pub(super) web_socket: bool,
 }
 
 impl Relay {
-    /// One try, repeated at once where a kept connection turns out to be closed.
+    /// One try over a connection of `pool`, repeated at once where a kept connection turns out to be closed.
     pub(super) async fn attempt(
         &self,
         request: &Request,
         to: &Destination,
+        pool: &Arc<Pool>,
         body: RequestBody,
         observer: &dyn Observer,
     ) -> Result<Answer, Error> {
@@ -73,14 +74,15 @@ impl Relay {
         loop {
             let origin = to.target.origin();
             let mut lease = match &request.handshake {
-                None => to.pool.lease(origin, freshness).await?,
-                Some(_) => Box::pin(to.pool.lease_for_upgrade(origin)).await?,
+                None => pool.lease(origin, freshness).await?,
+                Some(_) => Box::pin(pool.lease_for_upgrade(origin)).await?,
             };
             let reused = lease.is_reused();
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {
                 return Err(Error::new(Kind::Read, "the connection was closed"));
             };
-            match self.send(&mut lease, message(request, to, this_body)).await {
+            let message = message(request, to, this_body);
+            match self.send(&mut lease, message, origin.secure).await {
                 Ok(mut response) => {
                     let switched = match &request.handshake {
                         None => None,
@@ -89,7 +91,8 @@ impl Relay {
                     let (head, incoming) = response.into_parts();
                     // Before the connection could be kept: two readers may see two bodies here.
                     check_framing(&head.headers)?;
-                    let body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
+                    let mut body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
+                    body.read_ahead().await?;
                     return Ok(Answer {
                         status: head.status,
                         headers: head.headers,
@@ -121,15 +124,19 @@ impl Relay {
     async fn send(
         &self,
         lease: &mut Lease,
-        message: HttpRequest<RequestBody>,
+        mut message: HttpRequest<RequestBody>,
+        secure: bool,
     ) -> Result<http::Response<Incoming>, Error> {
         let sent = message.body().progress();
         let gone = || Error::not_sent(Kind::Read, "the connection was closed");
         if let Some(socket) = lease.socket() {
             socket.bound_head(Some(HEAD_LIMIT));
         }
-        let connection = lease.connection(sent.clone()).ok_or_else(gone)?;
-        let response = connection.sender.try_send_request(message);
+        if lease.is_multiplexed() {
+            multiplexed(&mut message, secure)?;
+        }
+        let sender = lease.sender(sent.clone()).ok_or_else(gone)?;
+        let response = sender.send(message);
         let mut response = std::pin::pin!(response);
         let early = match &sent {
             Some(sent) => until_sent(sent, &mut response).await,

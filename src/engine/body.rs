@@ -1,5 +1,6 @@
 //! Bodies on their way through the engine: the request's towards hyper, the response's from it.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
 use super::error::{Error, Kind};
 use super::pull::{self, Pull};
@@ -36,15 +37,13 @@ impl Source {
     #[must_use]
     pub fn body(&self) -> Option<RequestBody> {
         let content = match self {
-            Self::Empty => Content::Empty,
+            Self::Empty => return Some(RequestBody(None)),
             Self::Whole(bytes) => Content::Whole(bytes.clone()),
             Self::Streamed(upload) => Content::Streamed(upload.reader()?),
             Self::Pulled(pull) => Content::Pulled(pull.reader()?),
         };
-        Some(RequestBody {
-            content,
-            sent: Arc::new(Sent::default()),
-        })
+        let sent = Arc::new(Sent::default());
+        Some(RequestBody(Some(Box::new(Sending { content, sent }))))
     }
 }
 
@@ -75,26 +74,30 @@ impl Sent {
     }
 }
 
+/// What hyper sends as a request's body. Small, as hyper keeps room for 32 requests with each
+/// connection.
+#[derive(Debug)]
+pub struct RequestBody(Option<Box<Sending>>);
+
+#[derive(Debug)]
+struct Sending {
+    content: Content,
+    sent: Arc<Sent>,
+}
+
 #[derive(Debug)]
 enum Content {
-    Empty,
+    Sent,
     Whole(Bytes),
     Streamed(Reader),
     Pulled(pull::Reader),
-}
-
-/// What hyper sends as a request's body.
-#[derive(Debug)]
-pub struct RequestBody {
-    content: Content,
-    sent: Arc<Sent>,
 }
 
 impl RequestBody {
     /// To be asked later whether all of the body was taken; `None` where there is none to take.
     #[must_use]
     pub fn progress(&self) -> Option<Arc<Sent>> {
-        (!matches!(self.content, Content::Empty)).then(|| Arc::clone(&self.sent))
+        self.0.as_ref().map(|sending| Arc::clone(&sending.sent))
     }
 }
 
@@ -106,26 +109,28 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        let next = match &mut this.content {
-            Content::Empty => None,
+        let Some(sending) = &mut self.get_mut().0 else {
+            return Poll::Ready(None);
+        };
+        let next = match &mut sending.content {
+            Content::Sent => None,
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.content = Content::Empty;
-                this.sent.set();
+                sending.content = Content::Sent;
+                sending.sent.set();
                 Some(Ok(bytes))
             }
             Content::Streamed(reader) => {
                 let next = ready!(reader.poll_next(context));
                 if next.is_none() || reader.is_complete() {
-                    this.sent.set();
+                    sending.sent.set();
                 }
                 next
             }
             Content::Pulled(reader) => {
                 let next = ready!(reader.poll_frame(context));
                 if next.is_none() || reader.is_complete() {
-                    this.sent.set();
+                    sending.sent.set();
                 }
                 return Poll::Ready(next);
             }
@@ -134,20 +139,20 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Whole(_) => false,
-            Content::Streamed(reader) => reader.is_complete(),
-            Content::Pulled(reader) => reader.is_complete(),
+        match self.0.as_ref().map(|sending| &sending.content) {
+            None | Some(Content::Sent) => true,
+            Some(Content::Whole(_)) => false,
+            Some(Content::Streamed(reader)) => reader.is_complete(),
+            Some(Content::Pulled(reader)) => reader.is_complete(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Streamed(reader) => exactly(reader.length()),
-            Content::Pulled(reader) => exactly(reader.length()),
+        match self.0.as_ref().map(|sending| &sending.content) {
+            None | Some(Content::Sent) => SizeHint::with_exact(0),
+            Some(Content::Whole(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Some(Content::Streamed(reader)) => exactly(reader.length()),
+            Some(Content::Pulled(reader)) => exactly(reader.length()),
         }
     }
 }
@@ -156,10 +161,17 @@ fn exactly(length: Option<u64>) -> SizeHint {
     length.map_or_else(SizeHint::new, SizeHint::with_exact)
 }
 
+/// Octets of a body that may be expected together with its head.
+const SHORT: u64 = 16 * 1024;
+/// How long the head waits for it.
+const RIGHT_BEHIND: Duration = Duration::from_millis(5);
+
 /// A response's body, read with an idle timeout.
 #[derive(Debug)]
 pub struct ResponseBody {
     content: ResponseContent,
+    /// What has been read ahead; boxed, as streams, which stay, have none.
+    first: Option<Box<Frame<Bytes>>>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -191,6 +203,7 @@ impl ResponseBody {
         };
         Self {
             content,
+            first: None,
             idle,
             timer: None,
         }
@@ -201,6 +214,7 @@ impl ResponseBody {
     pub fn ended() -> Self {
         Self {
             content: ResponseContent::Ended,
+            first: None,
             idle: None,
             timer: None,
         }
@@ -214,9 +228,29 @@ impl ResponseBody {
                 reader,
                 _guard: guard,
             },
+            first: None,
             idle,
             timer: None,
         }
+    }
+
+    /// Waits a moment for a short body that a server sends right behind its head, as many do in
+    /// two writes: the client gets both at once, and a failure between them can still be retried.
+    ///
+    /// # Errors
+    /// As for [`ResponseBody::poll_next`].
+    pub async fn read_ahead(&mut self) -> Result<(), Error> {
+        let short = match &self.content {
+            ResponseContent::Http { incoming, .. } => incoming.size_hint().upper(),
+            _ => None,
+        };
+        if short.is_some_and(|length| length <= SHORT) {
+            let next = poll_fn(|context| self.poll_frame(context));
+            if let Ok(Some(next)) = timeout(RIGHT_BEHIND, next).await {
+                self.first = Some(Box::new(next?));
+            }
+        }
+        Ok(())
     }
 
     /// The next chunk; `None` at the end of a complete body. Trailers have no place in ASGI: they
@@ -239,6 +273,9 @@ impl ResponseBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(*first)));
+        }
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),
             ResponseContent::Http { incoming, .. } => Pin::new(incoming)
@@ -272,7 +309,7 @@ impl ResponseBody {
     /// Whether the last chunk has been read.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        matches!(self.content, ResponseContent::Ended)
+        matches!(self.content, ResponseContent::Ended) && self.first.is_none()
     }
 
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Error> {

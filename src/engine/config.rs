@@ -66,6 +66,19 @@ pub struct WebSockets {
     pub max_message_size: Option<usize>,
 }
 
+/// Which HTTP is spoken with an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// HTTP/1.1 alone.
+    #[default]
+    Never,
+    /// Over TLS as ALPN decides, otherwise HTTP/1.1.
+    Auto,
+    /// HTTP/2 alone, without TLS by prior knowledge. What changes the protocol, as WebSockets do,
+    /// still begins in HTTP/1.1.
+    Always,
+}
+
 /// Everything that makes a relay.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -90,6 +103,10 @@ pub struct Config {
     pub trust: Trust,
     /// The client certificate.
     pub identity: Option<Identity>,
+    /// The name to ask for over TLS, and to check the certificate against; `None` is the target's.
+    pub server_name: Option<String>,
+    /// Which HTTP is spoken.
+    pub http2: Http2,
     /// The upstream lives in this process and is called through the mailbox.
     pub in_memory: bool,
     /// How WebSockets are watched.

@@ -65,9 +65,12 @@ impl Relay {
                 return Err(Error::new(Kind::Abandoned, "the body cannot be sent again"));
             };
             let retry = &self.config.retry;
-            let failure = match self.attempt(&request, &to, this_body, observer).await {
+            let pool = turn.member().pool();
+            let outcome = self.attempt(&request, &to, pool, this_body, observer);
+            let failure = match outcome.await {
                 Ok(answer) => {
-                    turn.answered(answer.status);
+                    let waited = matches!(request.body, Source::Streamed(_));
+                    turn.answered(answer.status, waited);
                     let status = answer.status;
                     if retry.statuses.contains(&status) {
                         let attempt = Some(retries + 1);
@@ -160,7 +163,6 @@ impl Relay {
         }
         Destination {
             target: Arc::clone(target),
-            pool: Arc::clone(turn.member().pool()),
             path: target.rebased(&request.target, prepared_for),
             web_socket: request.handshake.is_some(),
         }
@@ -235,7 +237,6 @@ impl Relay {
         Some(Next {
             to: Destination {
                 target,
-                pool: Arc::clone(&from.pool),
                 path,
                 web_socket: false,
             },

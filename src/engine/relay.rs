@@ -19,7 +19,7 @@ use super::config::Config;
 use super::policy::budget::RetryBudget;
 use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
 use super::policy::response::ResponsePolicy;
-use super::upstream::connect::Connector;
+use super::upstream::connect::{Connector, Purpose, Speech};
 use super::upstream::tls::TlsError;
 use super::websocket::handshake::Handshake;
 
@@ -102,10 +102,14 @@ impl Relay {
     pub fn new(config: Config) -> Result<Arc<Self>, TlsError> {
         let headers = config.headers.clone();
         let trust = config.trust.clone();
-        let connector = Connector::new(trust, config.identity.clone(), config.timeouts);
+        let speech = Speech {
+            http2: config.http2,
+            server_name: config.server_name.clone(),
+        };
+        let connector = Connector::new(trust, config.identity.clone(), speech, config.timeouts);
         let connector = Arc::new(connector);
         if config.target.origin().secure {
-            connector.tls()?;
+            connector.tls(Purpose::Requests)?;
         }
         let mut response_policy =
             ResponsePolicy::new(headers.drop_response, headers.allow_response);

@@ -1,5 +1,6 @@
 //! What is kept of a request until its answer is complete: for the metrics and the access log.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -55,7 +56,17 @@ impl Account {
     /// The request belongs to this route.
     pub fn route(&mut self, metrics: &Arc<RouteMetrics>) {
         metrics.begun.increment();
+        if let Some(entry) = &mut self.entry {
+            entry.0.route.clone_from(&metrics.route);
+        }
         self.books = Some((Arc::clone(metrics), 0));
+    }
+
+    /// The request is on behalf of this client.
+    pub fn client(&mut self, address: IpAddr) {
+        if let Some(entry) = &mut self.entry {
+            entry.0.client = address.to_string();
+        }
     }
 
     /// There is an answer, from the target with this number among the route's, which count from 1;

@@ -10,7 +10,7 @@ use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
 use crate::engine::balance::ejection::PassiveHealth;
 use crate::engine::balance::policy::Policy;
 use crate::engine::balance::settings::{Balancing, HealthCheck, TargetSettings};
-use crate::engine::config::{Config, Limits};
+use crate::engine::config::{Config, Http2, Limits};
 use crate::engine::relay::Relay;
 use crate::engine::upstream::tls::TlsError;
 
@@ -44,6 +44,12 @@ pub(super) fn relay(route: &Route, workers: usize) -> Result<Arc<Relay>, TlsErro
         follow_redirects: route.follow_redirects,
         trust: route.trust.clone(),
         identity: route.identity.clone(),
+        server_name: route.server_name.clone(),
+        http2: match route.http2 {
+            settings::Http2::Never => Http2::Never,
+            settings::Http2::Auto => Http2::Auto,
+            settings::Http2::Always => Http2::Always,
+        },
         in_memory: false,
         web_sockets: route.web_sockets,
         report: true,

@@ -146,6 +146,9 @@ fn check<'a>(
     }
     let trusted = &settings.server.trusted_proxies;
     let origin = forward::origin(parts, &client.peer, trusted)?;
+    if let Some(address) = origin.client.filter(|_| origin.trusted) {
+        account.client(address);
+    }
     if let Some(port) = client.listener.redirect_https
         && !origin.secure
     {

@@ -11,16 +11,24 @@
     unreachable_pub
 )]
 
+mod balance_health;
+mod balance_latency;
+mod balance_policies;
+mod balance_properties;
+mod balance_ring;
+mod balance_simulation;
 mod delivery;
 mod drain;
 mod errors;
 mod exchange;
+mod hosts;
 mod invariants;
 mod mailbox;
 mod memory;
 mod pool;
 mod properties;
 mod retry;
+mod retry_budget;
 mod runtime;
 mod support;
 mod targets;

@@ -71,7 +71,7 @@ async fn eject(balancer: &Arc<Balancer>, wanted: &str) {
         if url(&turn) == wanted {
             turn.failed(&Error::not_sent(Kind::Connect, "refused"));
         } else {
-            turn.answered(StatusCode::OK);
+            turn.answered(StatusCode::OK, false);
         }
     }
 }
@@ -155,7 +155,7 @@ async fn a_failing_target_is_ejected_and_comes_back_by_one_trial() {
             "one trial at a time"
         );
     }
-    trial.answered(StatusCode::OK);
+    trial.answered(StatusCode::OK, false);
     assert_eq!(states(&balancer), [State::Healthy; 3]);
     let changes = changes.lock().unwrap().clone();
     let b = "http://b".to_owned();
@@ -367,4 +367,38 @@ fn a_path_is_moved_from_one_base_to_another() {
         Target::parse("http://a/base", "/v1").unwrap().own_base(),
         "/base"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_does_not_make_a_target_slow() {
+    let balancer = balancer(&["http://a"], in_turn());
+    for waited in [true, false] {
+        let mut turn = turn(&balancer).await;
+        advance(Duration::from_secs(60)).await;
+        turn.answered(StatusCode::OK, waited);
+        let latency = balancer.status().first().and_then(|status| status.latency);
+        assert_eq!(latency, (!waited).then_some(Duration::from_secs(60)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_fails_at_once_is_no_bargain() {
+    let balancing = Balancing {
+        policy: Policy::LeastLatency,
+        passive: None,
+        ..Balancing::default()
+    };
+    let balancer = balancer(&["http://good", "http://broken"], balancing);
+    let mut broken = 0;
+    for _ in 0..100 {
+        let mut turn = turn(&balancer).await;
+        if url(&turn) == "http://broken" {
+            turn.failed(&Error::not_sent(Kind::Connect, "refused"));
+            broken += 1;
+        } else {
+            advance(Duration::from_millis(10)).await;
+            turn.answered(StatusCode::OK, false);
+        }
+    }
+    assert!(broken < 5, "{broken} of 100");
 }

@@ -81,11 +81,11 @@ pub fn least(
     let mut equals = 0;
     for (index, weight) in targets {
         let load = load(index, weight);
-        let order = load.total_cmp(&lowest);
-        if order.is_lt() || best.is_none() {
-            equals = 0;
-        } else if order.is_gt() {
+        if load > lowest {
             continue;
+        }
+        if load < lowest {
+            equals = 0;
         }
         equals += u64::from(weight);
         if random.u64(..equals) < weight.into() {

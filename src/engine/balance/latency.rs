@@ -8,11 +8,16 @@ pub const TAU: Duration = Duration::from_secs(10);
 /// Seconds that a request in flight costs where no sample is known: more than any real average.
 const UNKNOWN: f64 = 1e6;
 
+/// Seconds that a failure adds to what a request costs, until it is answered well again.
+const FAILURE: f64 = 1.0;
+
 /// The average of one target, in constant memory.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Latency {
     /// Seconds, and when the last sample came.
     average: Option<(f64, Instant)>,
+    /// When it failed last, unless a sample has come since.
+    failed: Option<Instant>,
 }
 
 impl Latency {
@@ -28,6 +33,13 @@ impl Latency {
             _ => sample,
         };
         self.average = Some((average, now));
+        self.failed = None;
+    }
+
+    /// Takes in a failure, which is no sample however long it took: a target that fails at once,
+    /// or whose average nobody has raised for long, would be the cheapest of all.
+    pub fn fail(&mut self, now: Instant) {
+        self.failed = Some(now);
     }
 
     /// The average as of the last sample.
@@ -38,15 +50,17 @@ impl Latency {
     }
 
     /// The seconds that one more request may wait: the average for each one in flight and for
-    /// itself. It falls towards 0 while no samples come, so that a slow target is tried again at
-    /// times. One without samples is free until its first request is in flight, then dear until
-    /// that is answered.
+    /// itself, and a second after a failure. Both fall towards 0 while no samples come, so that a
+    /// slow target is tried again at times. One without samples is free until its first request is
+    /// in flight, then dear until that is answered.
     #[must_use]
     pub fn cost(&self, in_flight: usize, now: Instant) -> f64 {
-        match self.average {
+        let waiting = match self.average {
             Some((average, last)) => average * kept(last, now) * (in_flight as f64 + 1.0),
             None => UNKNOWN * in_flight as f64,
-        }
+        };
+        let failed = self.failed.map_or(0.0, |last| FAILURE * kept(last, now));
+        waiting + failed
     }
 }
 

@@ -280,6 +280,7 @@ impl Member {
             if let Some(latency) = latency {
                 condition.latency.record(latency, now);
             }
+            condition.latency.fail(now);
             if let Some(passive) = passive {
                 condition
                     .ejection

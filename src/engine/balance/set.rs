@@ -243,9 +243,8 @@ impl Balancer {
         if after == State::Ejected {
             self.ejected.fetch_add(1, Ordering::AcqRel);
         }
-        if after == State::Healthy {
-            self.room.notify_waiters();
-        }
+        // Whoever waits for room may be better off now, or wait for nothing.
+        self.room.notify_waiters();
         let listener = self.listener().clone();
         if let Some(listener) = listener {
             let url = member.url().to_owned();

@@ -46,18 +46,20 @@ impl Turn {
         &self.member
     }
 
-    /// The head of an answer has come.
-    pub fn answered(&mut self, status: StatusCode) {
+    /// The head of an answer has come. How long it took says nothing of the target where it
+    /// `waited` for the client's upload.
+    pub fn answered(&mut self, status: StatusCode, waited: bool) {
         let now = self.balancer.now();
-        let latency = now.saturating_duration_since(self.begun);
+        let latency = (!waited).then(|| now.saturating_duration_since(self.begun));
         let trial = std::mem::take(&mut self.trial);
         if status.is_server_error() {
             let error = format!("status {}", status.as_u16());
-            self.balancer
-                .failed(&self.member, error, Some(latency), trial);
+            self.balancer.failed(&self.member, error, latency, trial);
             return;
         }
-        self.member.took(latency, now);
+        if let Some(latency) = latency {
+            self.member.took(latency, now);
+        }
         if trial {
             // Not at its end: a stream may be open for days.
             self.balancer.succeeded(&self.member, true);

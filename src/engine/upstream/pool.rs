@@ -14,6 +14,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{Connection, Connector, Purpose};
+use super::multiplex::{MAX_STREAMS, Multiplexed, Stream};
+use super::sender::Sender;
 use super::socket::Socket;
 use crate::engine::body::Sent;
 use crate::engine::config::Limits;
@@ -30,6 +32,7 @@ pub struct Pool {
     limits: Limits,
     wait: Option<Duration>,
     slots: Arc<Semaphore>,
+    multiplexed: Arc<Multiplexed>,
     idle: Mutex<Idle>,
 }
 
@@ -71,6 +74,7 @@ impl Pool {
             limits,
             wait,
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            multiplexed: Arc::default(),
             idle: Mutex::default(),
         })
     }
@@ -88,6 +92,9 @@ impl Pool {
         origin: &Arc<Origin>,
         freshness: Freshness,
     ) -> Result<Lease, Error> {
+        if self.connector.may_multiplex(origin) && !self.multiplexed.is_plain(origin) {
+            return Box::pin(self.share(origin)).await;
+        }
         let slot = self.slot().await?;
         if freshness != Freshness::New
             && let Some(connection) = self.take_open(origin, freshness).await
@@ -98,6 +105,49 @@ impl Pool {
         // Boxed: connecting is rare and its state large, and every exchange would carry it.
         let connection = Box::pin(self.connector.connect(origin, Purpose::Requests)).await?;
         Ok(self.lease_of(connection, origin, Some(slot), false))
+    }
+
+    /// Part of a connection that is shared, or a new one, which is shared if both ends can.
+    async fn share(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
+        if let Some(stream) = self.multiplexed.stream(origin, MAX_STREAMS) {
+            return Ok(self.lease_stream(stream, origin, true));
+        }
+        let connecting = self.multiplexed.connecting.lock().await;
+        let most = match self.slots.available_permits() {
+            0 => usize::MAX,
+            _ => MAX_STREAMS,
+        };
+        // Somebody else may have connected meanwhile.
+        if let Some(stream) = self.multiplexed.stream(origin, most) {
+            return Ok(self.lease_stream(stream, origin, true));
+        }
+        let slot = self.slot().await?;
+        let connection = self.connector.connect(origin, Purpose::Requests).await?;
+        let lease = match connection.sender {
+            Sender::Http1(_) => {
+                self.multiplexed.set_plain(origin);
+                self.lease_of(connection, origin, Some(slot), false)
+            }
+            Sender::Http2(sender) => {
+                let expiry = self.limits.keepalive_expiry;
+                let stream = self.multiplexed.share(origin, sender, slot, expiry);
+                self.lease_stream(stream, origin, false)
+            }
+        };
+        drop(connecting);
+        Ok(lease)
+    }
+
+    fn lease_stream(self: &Arc<Self>, stream: Stream, origin: &Arc<Origin>, reused: bool) -> Lease {
+        Lease {
+            sending: Sending::Stream(Sender::Http2(stream.sender()), stream),
+            socket: None,
+            origin: Arc::clone(origin),
+            pool: Arc::clone(self),
+            reused,
+            upload: None,
+            slot: None,
+        }
     }
 
     /// A connection of its own for a handshake: no limit counts it, as its client's connection
@@ -119,7 +169,7 @@ impl Pool {
     ) -> Lease {
         Lease {
             socket: connection.socket.upgrade(),
-            connection: Some(connection),
+            sending: Sending::Connection(connection),
             origin: Arc::clone(origin),
             pool: Arc::clone(self),
             reused,
@@ -254,6 +304,7 @@ impl Pool {
     pub fn close(&self) {
         let mut idle = self.lock();
         idle.closed = true;
+        self.multiplexed.close();
         for kept in idle.connections.drain(..) {
             kept.connection.task.abort();
         }
@@ -279,7 +330,7 @@ async fn reap(pool: Weak<Pool>, first: Instant) {
 /// A connection in use, with its slot.
 #[derive(Debug)]
 pub struct Lease {
-    connection: Option<Connection>,
+    sending: Sending,
     socket: Option<Arc<Socket>>,
     origin: Arc<Origin>,
     pool: Arc<Pool>,
@@ -289,7 +340,27 @@ pub struct Lease {
     slot: Option<OwnedSemaphorePermit>,
 }
 
+/// What a request is sent over.
+#[derive(Debug)]
+enum Sending {
+    /// A connection of its own, which ends where it is not given back.
+    Connection(Connection),
+    /// Part of one that is shared.
+    Stream(
+        Sender,
+        #[expect(dead_code, reason = "counted as long as it is held")] Stream,
+    ),
+    /// Given back.
+    Nothing,
+}
+
 impl Lease {
+    /// Whether requests share the connection.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        matches!(self.sending, Sending::Stream(..))
+    }
+
     /// Whether the connection has served a request before.
     #[must_use]
     pub fn is_reused(&self) -> bool {
@@ -308,10 +379,14 @@ impl Lease {
         self.socket.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
-    /// The connection, to send a request whose body is `upload`.
-    pub fn connection(&mut self, upload: Option<Arc<Sent>>) -> Option<&mut Connection> {
+    /// What sends a request whose body is `upload`.
+    pub fn sender(&mut self, upload: Option<Arc<Sent>>) -> Option<&mut Sender> {
         self.upload = upload;
-        self.connection.as_mut()
+        match &mut self.sending {
+            Sending::Connection(connection) => Some(&mut connection.sender),
+            Sending::Stream(sender, _) => Some(sender),
+            Sending::Nothing => None,
+        }
     }
 
     /// The exchange is complete: keeps the connection, unless part of the request is unsent.
@@ -320,7 +395,8 @@ impl Lease {
         if unsent {
             return;
         }
-        let Some(mut connection) = self.connection.take() else {
+        let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
+        let Sending::Connection(mut connection) = sending else {
             return;
         };
         if self.slot.is_none() {
@@ -354,7 +430,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
+        if let Sending::Connection(connection) = &self.sending {
             if let Some(socket) = &self.socket {
                 socket.reset_on_close();
             }

@@ -40,11 +40,15 @@ pub struct TlsError {
     pub reason: String,
 }
 
-/// A client configuration, HTTP/1.1 only.
+/// A client configuration that offers `protocols` in ALPN.
 ///
 /// # Errors
 /// Where a file cannot be read or holds nothing usable.
-pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
+pub fn client_config(
+    trust: &Trust,
+    identity: Option<&Identity>,
+    protocols: &[&str],
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -65,7 +69,8 @@ pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Clien
                 .map_err(|error| cert(&identity.key, error))?
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let octets = |name: &&str| name.as_bytes().to_vec();
+    config.alpn_protocols = protocols.iter().map(octets).collect();
     Ok(config)
 }
 

@@ -62,12 +62,8 @@ pub(super) type Mistake = (Place, String);
 /// The first mistake, as nothing behind it can be trusted.
 pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
     if text.len() > LARGEST_FILE {
-        let size = text.len();
-        return Err(mistake(
-            1,
-            1,
-            format!("the file has {size} octets; allowed are {LARGEST_FILE}"),
-        ));
+        let message = format!("more than {LARGEST_FILE} octets");
+        return Err(mistake(1, 1, message));
     }
     let mut tree = Tree {
         parser: Parser::new_from_str(text),

@@ -1,6 +1,7 @@
 //! The configuration: what files mean, and what is said of those with mistakes.
 
 mod documents;
+mod files;
 mod mistakes;
 mod properties;
 mod pyserve;

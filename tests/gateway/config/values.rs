@@ -375,7 +375,7 @@ fn bounds_end_what_no_gateway_needs() {
     assert!(mistakes(&"[".repeat(100)).contains("nested more than 32 deep"));
     assert!(mistakes(&"[".repeat(100_000)).contains("not YAML"));
     assert!(mistakes(&"- ".repeat(10_000)).contains("nested more than 32 deep"));
-    assert!(mistakes(&" ".repeat((1 << 20) + 1)).contains("allowed are 1048576"));
+    assert!(mistakes(&" ".repeat((1 << 20) + 1)).contains("more than 1048576 octets"));
     let many = "{targets: http://h},".repeat(1001);
     assert!(mistakes(&format!("routes: [{many}]")).contains("a list of 1001; allowed are 1000"));
     let many = "http://h,".repeat(257);

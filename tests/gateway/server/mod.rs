@@ -2,7 +2,9 @@
 
 mod certificates;
 mod http1;
+mod http2;
 mod limits;
+mod operating;
 mod support;
 mod tls;
 mod upgrade;
