@@ -52,7 +52,6 @@ class Screen:
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], usual: str = "") -> None:
         """Print columns; those with nothing but the usual in them are left out."""
-        rows = [[_visible(cell) for cell in row] for row in rows]
         used = [
             number
             for number in range(len(titles))
@@ -63,11 +62,3 @@ class Screen:
             cells = (row[number].ljust(widths[number]) for number in used)
             text = "   ".join(cells).rstrip()
             self.line("  " + (self.paint(text, DIM) if index == 0 else text))
-
-
-def _visible(text: str) -> str:
-    """A path may decode to anything, and a terminal may obey it."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

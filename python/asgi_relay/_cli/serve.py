@@ -47,6 +47,11 @@ def serve(options: Options) -> int:
         return service.run()
 
 
+def fixed(configuration: Configuration) -> tuple[object, ...]:
+    """What a gateway that runs does not change."""
+    return configuration.workers, configuration.admin
+
+
 @dataclass
 class Service:
     """A gateway that runs, and what it was started by."""
@@ -59,6 +64,7 @@ class Service:
     configuration: Configuration
 
     def __post_init__(self) -> None:
+        self.fixed = fixed(self.configuration)
         self._follow()
 
     def _follow(self) -> None:
@@ -103,14 +109,13 @@ class Service:
         except GatewayError as error:
             self.screen.say(f"not reloaded ({why}), nothing has changed:\n{error}", RED)
             return
-        before = self.configuration
         self.configuration = configuration
         self._follow()
         routes = counted(len(configuration.routes), "route")
         addresses = ", ".join(self.gateway.addresses)
         self.screen.say(f"reloaded ({why}): {routes}, listening on {addresses}", GREEN)
         self._show_rest()
-        if (before.workers, before.admin) != (configuration.workers, configuration.admin):
+        if fixed(configuration) != self.fixed:
             self.screen.say("workers and admin are as they were until it is started again", YELLOW)
 
     def _end(self, number: int) -> int:
