@@ -70,6 +70,7 @@ def test_a_websocket_is_told_that_it_ends() -> None:
             client.receive_message()
         assert closed.value.code == 1001
         client.close()
+        client.vanish()
         assert gateway.wait() == 0
 
 
