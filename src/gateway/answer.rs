@@ -194,6 +194,13 @@ impl Reply {
         }
     }
 
+    /// As the gateway's own answer.
+    #[must_use]
+    pub fn refusal(self, mut account: Account) -> Response<Answer> {
+        account.answered(self.status, 0, 0);
+        self.response(account)
+    }
+
     /// As a response.
     #[must_use]
     pub fn response(self, account: Account) -> Response<Answer> {

@@ -58,41 +58,39 @@ impl Peer {
 }
 
 /// What a request says of its client.
-#[derive(Debug)]
-pub struct Origin<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
     /// The peer is a proxy whose word is taken.
     pub trusted: bool,
     /// The client itself, as far as it is known.
     pub client: Option<IpAddr>,
     /// The client's connection is secure.
     pub secure: bool,
-    /// The host that is asked for, with its port.
-    pub host: &'a str,
 }
 
-/// Reads who asks, and for which host.
-///
-/// # Errors
-/// 400 where the host is missing, or there is more than one.
-pub fn origin<'a>(parts: &'a Parts, peer: &Peer, trusted: &[Network]) -> Result<Origin<'a>, Reply> {
-    let believed = !trusted.is_empty() && peer.is_trusted(trusted);
-    let (client, secure) = if believed {
-        let client = client_of(&parts.headers, trusted).or(peer.address);
-        (client, secure_of(&parts.headers).unwrap_or(peer.secure))
-    } else {
-        (peer.address, peer.secure)
-    };
-    Ok(Origin {
-        trusted: believed,
-        client,
-        secure,
-        host: host_of(parts)?,
-    })
+/// Reads who asks.
+#[must_use]
+pub fn origin(parts: &Parts, peer: &Peer, trusted: &[Network]) -> Origin {
+    if trusted.is_empty() || !peer.is_trusted(trusted) {
+        return Origin {
+            trusted: false,
+            client: peer.address,
+            secure: peer.secure,
+        };
+    }
+    Origin {
+        trusted: true,
+        client: client_of(&parts.headers, trusted).or(peer.address),
+        secure: secure_of(&parts.headers).unwrap_or(peer.secure),
+    }
 }
 
 /// The host that is asked for: of the target in absolute form, of `:authority`, or of `Host`
-/// (RFC 9112 §3.2).
-fn host_of(parts: &Parts) -> Result<&str, Reply> {
+/// (RFC 9112 §3.2), with its port; empty where HTTP/1.0 names none.
+///
+/// # Errors
+/// 400 where it is missing or malformed, or there is more than one.
+pub fn host(parts: &Parts) -> Result<&str, Reply> {
     let mut lines = parts.headers.get_all(HOST).iter();
     let line = lines.next();
     if lines.next().is_some() {
@@ -182,7 +180,9 @@ pub struct Manner<'a> {
     /// They do not go upstream.
     pub strip: bool,
     /// Who asks.
-    pub origin: &'a Origin<'a>,
+    pub origin: Origin,
+    /// The host that is asked for.
+    pub host: &'a str,
     /// The peer.
     pub peer: &'a Peer,
     /// The request's name.
@@ -208,8 +208,8 @@ pub fn prepare(
     }
     let origin = manner.origin;
     let mut lines: Vec<(&[u8], &[u8])> = Vec::with_capacity(parts.headers.len() + 1);
-    if !origin.host.is_empty() {
-        lines.push((HOST.as_str().as_bytes(), origin.host.as_bytes()));
+    if !manner.host.is_empty() {
+        lines.push((HOST.as_str().as_bytes(), manner.host.as_bytes()));
     }
     for (name, value) in &parts.headers {
         if *name != HOST && *name != X_REQUEST_ID && (origin.trusted || !is_hearsay(name)) {

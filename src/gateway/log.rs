@@ -1,6 +1,7 @@
 //! The access log and the log of events: written by a thread of its own, from a bounded queue, so
 //! that a slow disk delays no request. What does not fit into the queue is dropped and counted.
 
+pub(super) mod entry;
 mod line;
 
 use std::fs::{File, OpenOptions};

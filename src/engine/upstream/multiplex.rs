@@ -12,7 +12,11 @@ use hyper::client::conn::http2::SendRequest;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
+use super::connect::Purpose;
+use super::pool::{Lease, Pool, Sending};
+use super::sender::Sender;
 use crate::engine::body::RequestBody;
+use crate::engine::error::Error;
 use crate::engine::target::Origin;
 
 /// Requests on one connection from which on another connection is opened.
@@ -138,6 +142,51 @@ impl Multiplexed {
     /// Lets go of all connections: each ends with its last request.
     pub fn close(&self) {
         self.lock().clear();
+    }
+}
+
+impl Pool {
+    /// Part of a connection that is shared, or a new one, which is shared if both ends can.
+    pub(super) async fn share(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
+        if let Some(stream) = self.multiplexed.stream(origin, MAX_STREAMS) {
+            return Ok(self.lease_stream(stream, origin, true));
+        }
+        let connecting = self.multiplexed.connecting.lock().await;
+        let most = match self.slots.available_permits() {
+            0 => usize::MAX,
+            _ => MAX_STREAMS,
+        };
+        // Somebody else may have connected meanwhile.
+        if let Some(stream) = self.multiplexed.stream(origin, most) {
+            return Ok(self.lease_stream(stream, origin, true));
+        }
+        let slot = self.slot().await?;
+        let connection = self.connector.connect(origin, Purpose::Requests).await?;
+        let lease = match connection.sender {
+            Sender::Http1(_) => {
+                self.multiplexed.set_plain(origin);
+                self.lease_of(connection, origin, Some(slot), false)
+            }
+            Sender::Http2(sender) => {
+                let expiry = self.limits.keepalive_expiry;
+                let stream = self.multiplexed.share(origin, sender, slot, expiry);
+                self.lease_stream(stream, origin, false)
+            }
+        };
+        drop(connecting);
+        Ok(lease)
+    }
+
+    fn lease_stream(self: &Arc<Self>, stream: Stream, origin: &Arc<Origin>, reused: bool) -> Lease {
+        Lease {
+            sending: Sending::Stream(Sender::Http2(stream.sender()), stream),
+            socket: None,
+            origin: Arc::clone(origin),
+            pool: Arc::clone(self),
+            reused,
+            upload: None,
+            slot: None,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{Connection, Connector, Purpose};
-use super::multiplex::{MAX_STREAMS, Multiplexed, Stream};
+use super::multiplex::{Multiplexed, Stream};
 use super::sender::Sender;
 use super::socket::Socket;
 use crate::engine::body::Sent;
@@ -28,11 +28,11 @@ pub const LINGER: Duration = Duration::from_millis(100);
 /// The pool of one target, and of wherever that redirects to.
 #[derive(Debug)]
 pub struct Pool {
-    connector: Arc<Connector>,
-    limits: Limits,
+    pub(super) connector: Arc<Connector>,
+    pub(super) limits: Limits,
     wait: Option<Duration>,
-    slots: Arc<Semaphore>,
-    multiplexed: Arc<Multiplexed>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) multiplexed: Arc<Multiplexed>,
     idle: Mutex<Idle>,
 }
 
@@ -107,49 +107,6 @@ impl Pool {
         Ok(self.lease_of(connection, origin, Some(slot), false))
     }
 
-    /// Part of a connection that is shared, or a new one, which is shared if both ends can.
-    async fn share(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
-        if let Some(stream) = self.multiplexed.stream(origin, MAX_STREAMS) {
-            return Ok(self.lease_stream(stream, origin, true));
-        }
-        let connecting = self.multiplexed.connecting.lock().await;
-        let most = match self.slots.available_permits() {
-            0 => usize::MAX,
-            _ => MAX_STREAMS,
-        };
-        // Somebody else may have connected meanwhile.
-        if let Some(stream) = self.multiplexed.stream(origin, most) {
-            return Ok(self.lease_stream(stream, origin, true));
-        }
-        let slot = self.slot().await?;
-        let connection = self.connector.connect(origin, Purpose::Requests).await?;
-        let lease = match connection.sender {
-            Sender::Http1(_) => {
-                self.multiplexed.set_plain(origin);
-                self.lease_of(connection, origin, Some(slot), false)
-            }
-            Sender::Http2(sender) => {
-                let expiry = self.limits.keepalive_expiry;
-                let stream = self.multiplexed.share(origin, sender, slot, expiry);
-                self.lease_stream(stream, origin, false)
-            }
-        };
-        drop(connecting);
-        Ok(lease)
-    }
-
-    fn lease_stream(self: &Arc<Self>, stream: Stream, origin: &Arc<Origin>, reused: bool) -> Lease {
-        Lease {
-            sending: Sending::Stream(Sender::Http2(stream.sender()), stream),
-            socket: None,
-            origin: Arc::clone(origin),
-            pool: Arc::clone(self),
-            reused,
-            upload: None,
-            slot: None,
-        }
-    }
-
     /// A connection of its own for a handshake: no limit counts it, as its client's connection
     /// lives as long, and it is never kept.
     ///
@@ -160,7 +117,7 @@ impl Pool {
         Ok(self.lease_of(connection, origin, None, false))
     }
 
-    fn lease_of(
+    pub(super) fn lease_of(
         self: &Arc<Self>,
         connection: Connection,
         origin: &Arc<Origin>,
@@ -178,7 +135,7 @@ impl Pool {
         }
     }
 
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
         let slots = &self.slots;
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return Ok(slot);
@@ -330,19 +287,19 @@ async fn reap(pool: Weak<Pool>, first: Instant) {
 /// A connection in use, with its slot.
 #[derive(Debug)]
 pub struct Lease {
-    sending: Sending,
-    socket: Option<Arc<Socket>>,
-    origin: Arc<Origin>,
-    pool: Arc<Pool>,
-    reused: bool,
-    upload: Option<Arc<Sent>>,
+    pub(super) sending: Sending,
+    pub(super) socket: Option<Arc<Socket>>,
+    pub(super) origin: Arc<Origin>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) reused: bool,
+    pub(super) upload: Option<Arc<Sent>>,
     /// `None` for a connection that is opened for a handshake.
-    slot: Option<OwnedSemaphorePermit>,
+    pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 
 /// What a request is sent over.
 #[derive(Debug)]
-enum Sending {
+pub(super) enum Sending {
     /// A connection of its own, which ends where it is not given back.
     Connection(Connection),
     /// Part of one that is shared.

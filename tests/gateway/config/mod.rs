@@ -1,5 +1,6 @@
 //! The configuration: what files mean, and what is said of those with mistakes.
 
+mod bounds;
 mod documents;
 mod files;
 mod mistakes;

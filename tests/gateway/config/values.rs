@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use asgi_relay::engine::config::{Limits, Timeouts, WebSockets};
 use asgi_relay::engine::error::Kind;
-use asgi_relay::engine::upstream::tls::Trust;
+use asgi_relay::engine::upstream::tls::{Identity, Trust};
 use asgi_relay::gateway::config::settings::{
     AccessLog, Admin, Balance, Bind, CookieDomain, HashKey, HostPattern, Http2, LogFormat,
     PassiveHealth, RateKey, RateLimit, SameSite, ServerLimits,
@@ -12,7 +12,7 @@ use asgi_relay::gateway::config::settings::{
 use asgi_relay::gateway::config::{Overrides, from_target, from_text};
 use http::Method;
 
-use super::{folder, loaded, mistakes, route, settings, variable};
+use super::{folder, route, settings, variable};
 
 const fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
@@ -330,9 +330,14 @@ fn the_command_line_wins() {
         port: Some(81),
         target: Some("http://h:9000".to_owned()),
         workers: Some(2),
-        certificate: None,
+        certificate: Some(Identity {
+            certificate: folder().join("ssl/cert.pem"),
+            key: folder().join("ssl/key.pem"),
+        }),
     };
     let alone = from_target(&overrides).unwrap().settings;
+    let tls = alone.server.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(Some(&tls.certificates[0]), overrides.certificate.as_ref());
     let bind = Bind::Tcp {
         host: "0.0.0.0".to_owned(),
         port: 81,
@@ -360,32 +365,4 @@ fn the_command_line_wins() {
         told.starts_with("command line: routes[0].targets: "),
         "{told}"
     );
-}
-
-#[test]
-fn bounds_end_what_no_gateway_needs() {
-    let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
-    for letter in 'b'..='z' {
-        let before = char::from_u32(u32::from(letter) - 1).unwrap();
-        let aliases = vec![format!("*{before}"); 9].join(", ");
-        bomb.push_str(&format!("{letter}: &{letter} [{aliases}]\n"));
-    }
-    assert!(mistakes(&bomb).contains("too much with all aliases written out"));
-    assert!(mistakes("a: &a [*a]").contains("an alias within what it stands for"));
-    assert!(mistakes(&"[".repeat(100)).contains("nested more than 32 deep"));
-    assert!(mistakes(&"[".repeat(100_000)).contains("not YAML"));
-    assert!(mistakes(&"- ".repeat(10_000)).contains("nested more than 32 deep"));
-    assert!(mistakes(&" ".repeat((1 << 20) + 1)).contains("more than 1048576 octets"));
-    let many = "{targets: http://h},".repeat(1001);
-    assert!(mistakes(&format!("routes: [{many}]")).contains("a list of 1001; allowed are 1000"));
-    let many = "http://h,".repeat(257);
-    assert!(mistakes(&format!("routes: [{{targets: [{many}]}}]")).contains("allowed are 1 to 256"));
-    assert!(loaded("").unwrap_err().contains("no route"));
-}
-
-#[test]
-fn marks_and_line_ends_of_other_systems_mean_nothing() {
-    let found = settings("\u{feff}routes:\r\n- targets: http://h\r\n  path: /a\r\n");
-    assert_eq!(found.routes[0].path, "/a");
-    assert_eq!(found.routes[0].line, 2);
 }
