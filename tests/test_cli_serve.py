@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from .support import scripts
 from .support.client import Client, fetch
 from .support.gateway import START, serving, starting
 from .support.processes import ROOT
+from .support.servers import accepts
 from .support.upstream import Upstream
+from .support.waiting import PATIENCE, wait_until
 from .support.websocket import Accept, WebSocketClient, WebSocketPeer
 
 if TYPE_CHECKING:
@@ -176,6 +179,38 @@ def test_a_bad_file_does_not_start(tmp_path: Path) -> None:
     (line,) = gateway.lines
     assert line.startswith(f"error: {file}:1:")
     assert "targets" in line
+
+
+def test_it_takes_as_many_descriptors_as_it_may() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+    try:
+        with serving("--to", "http://127.0.0.1:1", "--port", "0") as gateway:
+            limits = Path(f"/proc/{gateway.popen.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert re.search(rf"Max open files +{hard} +{hard} ", limits)
+
+
+def test_closed_standard_streams_are_nobody_else_s(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with Upstream(scripts.reflect) as upstream, socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        file.write_text(f"access_log: {{}}\nroutes: [{{targets: '{upstream.url}'}}]\n")
+        reserved.close()
+        shell = f"exec {sys.executable} -m asgi_relay serve -c {file} --port {port} 0<&- 1>&- 2>&-"
+        with subprocess.Popen(["sh", "-c", shell], cwd=ROOT) as popen:
+            try:
+                wait_until(lambda: accepts(port), "the gateway to accept", START)
+                for _ in range(3):
+                    assert fetch(port, "/").body.startswith(b"GET / HTTP/1.1\r\n")
+                links = [os.readlink(f"/proc/{popen.pid}/fd/{number}") for number in range(3)]
+                assert links == ["/dev/null"] * 3
+                popen.terminate()
+                assert popen.wait(PATIENCE) == 0
+            finally:
+                popen.kill()
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])

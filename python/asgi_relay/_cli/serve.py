@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +27,7 @@ LOOK = 0.5
 
 def serve(options: Options) -> int:
     """Serve until a signal ends it; the exit code."""
+    _prepare_descriptors()
     screen = Screen(sys.stderr)
     # What changes from here on is not in what is read now.
     files = Files([options.config] if options.config else [])
@@ -45,6 +48,17 @@ def serve(options: Options) -> int:
         source = f", SIGHUP or a change of {options.config} reloads it" if options.config else ""
         screen.line(screen.paint("ready", GREEN) + f"; Ctrl-C or SIGTERM ends it{source}")
         return service.run()
+
+
+def _prepare_descriptors() -> None:
+    """As many as the system allows, and none of the standard streams' numbers for a connection."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems have a lower bound that they do not tell.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def fixed(configuration: Configuration) -> tuple[object, ...]:
