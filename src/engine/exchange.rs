@@ -156,7 +156,7 @@ impl Relay {
     /// Where a request goes at this turn; its Host is set to match.
     fn destination(&self, turn: &Turn, request: &mut Request) -> Destination {
         let (prepared_for, target) = (&self.config.target, turn.member().target());
-        if request.own_host && !Arc::ptr_eq(prepared_for, target) {
+        if request.own_host && request.headers.get(HOST) != Some(target.authority()) {
             let authority = target.authority().clone();
             request.headers.insert(HOST, authority);
         }

@@ -402,3 +402,23 @@ async fn a_target_that_fails_at_once_is_no_bargain() {
     }
     assert!(broken < 5, "{broken} of 100");
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_been_taken_out_changes_nothing() {
+    let balancer = balancer(&["http://a", "http://b", "http://c"], in_turn());
+    eject(&balancer, "http://b").await;
+    advance(Duration::from_secs(10)).await;
+    let mut trial = turn(&balancer).await;
+    assert_eq!(url(&trial), "http://b");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    balancer.listen(Some(Arc::new(move |change: Change| {
+        heard.lock().unwrap().push(change)
+    })));
+    balancer.remove("http://b").unwrap();
+    trial.answered(StatusCode::OK, false);
+    assert_eq!(*told.lock().unwrap(), []);
+    eject(&balancer, "http://c").await;
+    advance(Duration::from_secs(10)).await;
+    assert_eq!(url(&turn(&balancer).await), "http://c", "its trial is due");
+}

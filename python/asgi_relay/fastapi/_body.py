@@ -8,6 +8,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from .._pump import Message, Receive
+from ._errors import failure
 
 # Octets of a body that are kept for another upstream, should the first one fail; what an engine
 # that cannot connect has taken before it knows is less.
@@ -15,10 +16,6 @@ _KEPT: Final = 256 * 1024
 # What a message counts for beside its octets.
 _MESSAGE_COST: Final = 512
 _KEY: Final = "asgi_relay.upload"
-
-
-class BodyGoneError(RuntimeError):
-    """The request's body was read before, and not kept."""
 
 
 class Upload:
@@ -48,12 +45,10 @@ class Upload:
         return messages[self._next - 1]
 
     def rewind(self) -> None:
-        """Begin again with the first message."""
+        """Begin again with the first message. Raises `HTTPException` where too much has come."""
         if self._messages is None:
-            raise BodyGoneError(
-                f"the request's body was sent to another upstream, and is longer than the {_KEPT} "
-                "octets that are kept"
-            )
+            text = "Upstream error: the request's body is too long to be sent to another upstream"
+            raise failure(502, text)
         self._next = 0
 
     def forget(self) -> None:
@@ -69,7 +64,7 @@ def uploaded(request: Request) -> Receive:
         upload.rewind()
         return upload.receive
     if request._stream_consumed:
-        raise BodyGoneError("the request's body was read as a stream, and nothing has kept it")
+        raise RuntimeError("the request's body was read as a stream, and nothing has kept it")
     # As whoever reads it in another way should be told, instead of waiting for ever.
     request._stream_consumed = True
     upload = scope[_KEY] = Upload(request.receive)

@@ -1,12 +1,10 @@
-"""An upstream's response as Starlette knows responses, and the exceptions where there is none."""
+"""An upstream's response as Starlette knows responses."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
@@ -104,15 +102,3 @@ class RelayedResponse(StreamingResponse):
             piece = octets if isinstance(octets, bytes | memoryview) else octets.encode()
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def failure(status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> HTTPException:
-    """What is raised in place of a response: FastAPI's exception where FastAPI is in use."""
-    fields: Mapping[str, str] = {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in headers
-        if name not in {b"content-type", b"content-length"}
-    }
-    module = sys.modules.get("fastapi.exceptions")
-    kind: type[HTTPException] = HTTPException if module is None else module.HTTPException
-    return kind(status, detail, fields or None)

@@ -152,8 +152,7 @@ impl Balancer {
     }
 
     fn replace(&self, set: &mut Set, members: Vec<Arc<Member>>) {
-        let ejected = members.iter().filter(|m| m.state() == State::Ejected);
-        self.ejected.store(ejected.count(), Ordering::Release);
+        self.count_ejected(&members);
         set.chooser.rebuild(&members);
         set.members = members.into();
         self.room.notify_waiters();
@@ -233,16 +232,17 @@ impl Balancer {
         self.tell(member, change);
     }
 
+    /// Tells of a change, unless the target has been taken out meanwhile.
     pub(super) fn tell(&self, member: &Member, change: Option<(State, State)>) {
         let Some((before, after)) = change else {
             return;
         };
-        if before == State::Ejected {
-            self.ejected.fetch_sub(1, Ordering::AcqRel);
+        let set = self.lock();
+        if !set.members.iter().any(|m| std::ptr::eq(&**m, member)) {
+            return;
         }
-        if after == State::Ejected {
-            self.ejected.fetch_add(1, Ordering::AcqRel);
-        }
+        self.count_ejected(&set.members);
+        drop(set);
         // Whoever waits for room may be better off now, or wait for nothing.
         self.room.notify_waiters();
         let listener = self.listener().clone();
@@ -250,6 +250,12 @@ impl Balancer {
             let url = member.url().to_owned();
             listener(Change { url, before, after });
         }
+    }
+
+    /// To be called with the set locked.
+    fn count_ejected(&self, members: &[Arc<Member>]) {
+        let ejected = members.iter().filter(|m| m.state() == State::Ejected);
+        self.ejected.store(ejected.count(), Ordering::Release);
     }
 
     fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
