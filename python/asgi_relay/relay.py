@@ -259,8 +259,8 @@ class Relay:
         Idempotent; a request on a relay that was not started does it, too.
         """
         port = self._attach()
-        self._engine.startup()
         self._watch.on(port, self._engine)
+        self._engine.startup()
         await self._wait(self._engine.first_round(port.engine), port)
 
     async def shutdown(self) -> None:
@@ -270,7 +270,7 @@ class Relay:
         again.
         """
         port = self._attach()
-        await self._watch.stop()
+        self._watch.off()
         drain = self._engine.shutdown(port.engine, self._grace)
         self._drains += 1
         try:

@@ -1,12 +1,13 @@
 //! Reads what Python says of targets and how they are chosen, and tells it how they are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Method, StatusCode};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::config::{extra_headers, invalid, name, seconds};
+use super::generation;
 use super::port::Port;
 use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
 use crate::engine::balance::member::Status;
@@ -187,7 +188,10 @@ const MAX_CHANGES: usize = 10_000;
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Changes {
     port: Py<Port>,
-    mailbox: Arc<Mailbox<(), Change>>,
+    /// Only `None` while dropping.
+    mailbox: Option<Arc<Mailbox<(), Change>>>,
+    parked: Mutex<Option<usize>>,
+    generation: u64,
 }
 
 impl Changes {
@@ -203,21 +207,53 @@ impl Changes {
                 });
             }
         })));
-        Self { port, mailbox }
+        Self {
+            port,
+            mailbox: Some(mailbox),
+            parked: Mutex::default(),
+            generation: generation(),
+        }
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Option<usize>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        let mailbox = self.mailbox.take();
+        if self.generation != generation() {
+            // Its lock may be held by a thread that exists in the parent only.
+            std::mem::forget(mailbox);
+            return;
+        }
+        let key = self.parked().take();
+        if let (Some(mailbox), Some(key)) = (mailbox, key)
+            && mailbox.unpark(key)
+        {
+            drop(self.port.get().remove(Some(key)));
+        }
     }
 }
 
 #[pymethods]
 impl Changes {
-    /// Has `waiter` answered when there is something to take; `False` where there is already.
+    /// Has `waiter` answered when there is something to take, for as long as this lives; `False`
+    /// where there is something already.
     fn park(&self, waiter: Py<PyAny>) -> bool {
-        let port = self.port.get();
-        port.wait(waiter, |key| self.mailbox.park(key)).is_some()
+        let Some(mailbox) = &self.mailbox else {
+            return true;
+        };
+        let key = self.port.get().wait(waiter, |key| mailbox.park(key));
+        *self.parked() = key;
+        key.is_some()
     }
 
     /// The changes since the last call: `(url, state before, state after)`.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let changes = self.mailbox.take().map(|contents| contents.notes);
+        let contents = self.mailbox.as_ref().and_then(|mailbox| mailbox.take());
+        let changes = contents.map(|contents| contents.notes);
         let changes = changes.unwrap_or_default().into_iter();
         let told = changes.map(|change| (change.url, change.before.name(), change.after.name()));
         PyList::new(py, told.collect::<Vec<_>>())

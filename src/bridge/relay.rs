@@ -223,7 +223,7 @@ impl Relay {
         }
         let balancer = Arc::clone(balancer);
         let round = async move { balancer.until_checked().await };
-        Ok(Some(Round::of(port, &started.runtime, round)))
+        Ok(Some(Round::of(port, &started, round)))
     }
 
     /// Checks all targets once.
@@ -231,7 +231,7 @@ impl Relay {
         let started = self.started()?;
         let balancer = Arc::clone(started.relay.balancer());
         let round = async move { balancer.check_all().await };
-        Ok(Round::of(port, &started.runtime, round))
+        Ok(Round::of(port, &started, round))
     }
 
     /// Whether the engine runs.
@@ -323,18 +323,32 @@ pub(crate) struct Round {
 impl Round {
     fn of(
         port: Py<Port>,
-        runtime: &Runtime,
+        started: &Started,
         round: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        let done = Mailbox::new(port.get().doorbell());
-        let mailbox = Arc::clone(&done);
-        runtime.submit(Box::new(move || {
+        let done: Arc<Mailbox<()>> = Mailbox::new(port.get().doorbell());
+        let over = Over(Arc::clone(&done));
+        let relay = Arc::clone(&started.relay);
+        started.runtime.submit(Box::new(move || {
             tokio::spawn(async move {
-                round.await;
-                mailbox.publish(|contents| contents.end = Some(End::Complete));
+                let _over = over;
+                tokio::select! {
+                    () = round => {}
+                    () = relay.leaving() => {}
+                }
             });
         }));
         Self { port, done }
+    }
+}
+
+/// Tells that a round is over, whatever ends it.
+struct Over(Arc<Mailbox<()>>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0
+            .publish(|contents| contents.end = Some(End::Complete));
     }
 }
 

@@ -68,8 +68,10 @@ impl Relay {
             let outcome = self.attempt(&request, &to, pool, this_body, observer);
             let failure = match outcome.await {
                 Ok(answer) => {
-                    let waited = matches!(request.body, Source::Streamed(_));
-                    turn.answered(answer.status, waited);
+                    if turn.is_with(&to.target) {
+                        let waited = redirects > 0 || matches!(request.body, Source::Streamed(_));
+                        turn.answered(answer.status, waited);
+                    }
                     let status = answer.status;
                     if retry.statuses.contains(&status) {
                         let attempt = Some(retries + 1);
@@ -105,7 +107,9 @@ impl Relay {
                     None
                 }
                 Err(error) => {
-                    turn.failed(&error);
+                    if turn.is_with(&to.target) {
+                        turn.failed(&error);
+                    }
                     self.report_error(observer, &to, retries + 1, &error);
                     if retry.retries_error(&request.method, &error, retries) && self.affords_retry()
                     {

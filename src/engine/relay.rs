@@ -17,6 +17,7 @@ use super::balance::settings::Balancing;
 use super::body::Source;
 use super::config::Config;
 use super::policy::budget::RetryBudget;
+use super::policy::cookie::without_cookie;
 use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
 use super::policy::response::ResponsePolicy;
 use super::upstream::connect::Connector;
@@ -152,9 +153,13 @@ impl Relay {
         let Balancing { hash, sticky, .. } = &self.config.balancing;
         let affinity = (hash.is_some() || sticky.is_some()).then(|| {
             let (hash, sticky) = (hash.as_ref(), sticky.as_deref());
-            let headers = &mut outgoing.headers;
-            Box::new(Affinity::read(headers, &inbound.connection, hash, sticky))
+            let lines = inbound.headers;
+            Box::new(Affinity::read(lines, &inbound.connection, hash, sticky))
         });
+        if let Some(sticky) = sticky {
+            // It is the relay's own.
+            without_cookie(&mut outgoing.headers, &sticky.name);
+        }
         Ok(Request {
             method,
             target,

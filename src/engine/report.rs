@@ -94,7 +94,9 @@ impl Relay {
             true => ("upstream_timeout", Some(origin.attempt)),
             false => ("upstream_error", None),
         };
-        origin.turn.interrupted(error);
+        if origin.turn.is_with(&origin.to.target) {
+            origin.turn.interrupted(error);
+        }
         self.report(observer, name, &origin.to, attempt, Err(error));
     }
 

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from .. import _engine
 from .._pump import COMPLETE, FAILED, OWN, Pump, Receive, Scope
 from ..relay import Relay
-from ._body import beyond_body, streamed, uploaded
+from ._body import Upload, beyond_body, streamed, upload_of
 from ._errors import failure
 from ._form import Multipart, encode_fields, is_multipart
 from ._relays import relays_of, sent_host
@@ -88,7 +88,7 @@ class Asked(NamedTuple):
     """`None` is the request's own, which is still to be read."""
     receive: Receive
     """Tells when the client leaves."""
-    upload: Receive | None = None
+    made: Receive | None = None
     """A body that is made here, piece by piece."""
 
 
@@ -130,8 +130,8 @@ def _with_form(request: Request, scope: Scope, form: FormData) -> Asked:
     content_type = request.headers.get("content-type", "")
     if is_multipart(content_type):
         parts = Multipart(form, content_type)
-        upload = streamed(parts.pieces(), request.receive)
-        return Asked(with_body(scope, len(parts)), None, request.receive, upload)
+        made = streamed(parts.pieces(), request.receive)
+        return Asked(with_body(scope, len(parts)), None, request.receive, made)
     body = encode_fields(form)
     return Asked(with_body(scope, len(body)), body, request.receive)
 
@@ -140,20 +140,21 @@ async def relayed(
     request: Request, relay: Relay, asked: Asked, prefer: str | None = None
 ) -> RelayedResponse:
     """The answer of a relay's upstream, where there are several of the preferred one."""
-    scope, body, receive, upload = asked
+    scope, body, receive, made = asked
     port = relay._current_port()
     try:
         exchange = relay._engine.start(scope, port.engine, prefer)
     except _engine.BadRequest as error:
         raise failure(400, f"Bad request: {error}") from None
     pump: Pump | None = None
+    upload: Upload | None = None
     response: RelayedResponse | None = None
     try:
         plan = exchange.body_plan
         if plan and body is not None:
             exchange.begin(body, False)
         elif plan:
-            receive = upload or uploaded(request)
+            receive = made or (upload := upload_of(request)).receive
             pump = relay._pump(exchange, port, receive)
             await pump.begin(plan)
         port.flush_soon()
@@ -185,6 +186,8 @@ async def relayed(
         elif response is None or flags & COMPLETE:
             pump.complete = response is not None
             await pump.close()
+            if upload is not None:
+                upload.release()
 
 
 def _heed(pump: Pump, status: int, headers: Lines | None, octets: bytes, flags: int) -> None:

@@ -14,6 +14,7 @@ from .._pump import Scope
 from ..config import Timeout, timeout_from
 from ..exceptions import ConnectError, ConnectTimeout
 from ..relay import Relay
+from ._response import UNBUFFERED
 from ._scope import host_of
 
 # Upstreams whose relays are kept, the most recently used ones.
@@ -53,9 +54,7 @@ class Relays:
 
     def _add(self, key: Key) -> Relay:
         host, timeout, sent_host = key
-        settings: dict[str, Any] = {**self._settings, "timeout": timeout_from(timeout)}
-        dropped = settings.get("drop_response_headers", ())
-        settings["drop_response_headers"] = [*dropped, "x-accel-buffering"]
+        settings = {**relay_settings(self._settings), "timeout": timeout_from(timeout)}
         if sent_host is True:
             settings["preserve_host"] = True
         elif sent_host:
@@ -63,8 +62,7 @@ class Relays:
             settings["extra_request_headers"] = {**extra, "host": sent_host}
         try:
             if isinstance(host, tuple):
-                settings = balanced(settings, len(host))
-                relay = Relay(host, balance="round_robin", **settings)
+                relay = Relay(host, **balanced(settings, len(host), "round_robin"))
             else:
                 relay = Relay(with_scheme(host), **settings)
         except (TypeError, ValueError) as error:
@@ -92,16 +90,22 @@ def with_scheme(host: str) -> str:
     return host if "://" in host else f"http://{host}"
 
 
-def balanced(settings: Mapping[str, Any], targets: int) -> dict[str, Any]:
+def relay_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a relay whose responses get a line of ours."""
+    dropped = settings.get("drop_response_headers", ())
+    return {**settings, "drop_response_headers": [*dropped, UNBUFFERED[0].decode()]}
+
+
+def balanced(settings: Mapping[str, Any], targets: int, balance: str) -> dict[str, Any]:
     """Settings for several targets: one that no connection leads to is not the only one tried."""
-    if "max_retries" in settings:
-        return dict(settings)
-    return {
+    retries: dict[str, Any] = {
+        "max_retries": min(targets - 1, _MOST_OTHERS),
         "retry_statuses": (),
         "retry_exceptions": (ConnectError, ConnectTimeout),
-        **settings,
-        "max_retries": min(targets - 1, _MOST_OTHERS),
     }
+    if "max_retries" in settings:
+        retries = {}
+    return {"balance": balance, **retries, **settings}
 
 
 def sent_host(scope: Scope, override_host: str | None) -> str | bool | None:

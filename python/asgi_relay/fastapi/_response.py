@@ -13,7 +13,7 @@ from ..relay import Relay
 from ._body import forget_upload
 
 # The line for nginx, which would gather a stream before it passes any of it on.
-_UNBUFFERED = (b"x-accel-buffering", b"no")
+UNBUFFERED = (b"x-accel-buffering", b"no")
 
 
 class RelayedResponse(StreamingResponse):
@@ -28,10 +28,10 @@ class RelayedResponse(StreamingResponse):
     ) -> None:
         # Starlette's own would compute headers from a mapping, in which no name occurs twice.
         self.status_code = status
-        headers.append(_UNBUFFERED)
+        headers.append(UNBUFFERED)
         self.raw_headers = headers
         self.background = None
-        self._whole = body
+        self._whole: bytes | None = body
         self._pump: Pump | None = None
         self._octets: Any = None
         # A relay that nothing refers to any more closes its connections.
@@ -40,6 +40,7 @@ class RelayedResponse(StreamingResponse):
     def stream_from(self, pump: Pump) -> None:
         """Have the body sent by a pump, which has kept its beginning."""
         self._pump = pump
+        self._whole = None
 
     def __del__(self) -> None:
         if self._pump is not None:
@@ -59,7 +60,7 @@ class RelayedResponse(StreamingResponse):
     async def _iterate(self) -> AsyncIterator[bytes]:
         pump = self._pump
         if pump is None:
-            yield self._whole
+            yield self._whole or b""
             return
         taken: tuple[bytes, bool] | None = pump.first()
         while taken is not None:
@@ -71,10 +72,17 @@ class RelayedResponse(StreamingResponse):
             taken = await pump.next()
         raise ClientDisconnect
 
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,  # noqa: ARG002 - the pump has the request's
+        send: Send,
+    ) -> None:
         """Send it, as any ASGI app, and then run the background tasks."""
         forget_upload(scope)
         pump = self._pump
+        if pump is None and self._whole is None:
+            raise RuntimeError("the response was sent already")
         try:
             await send(
                 {

@@ -4,12 +4,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{COOKIE, HeaderName, HeaderValue};
 use ring::hmac;
 
 use super::member::Member;
 use super::ring::hash_of;
-use crate::engine::policy::cookie::{cookie_value, without_cookie};
+use crate::engine::policy::cookie::cookie_value;
 use crate::engine::policy::request::Connection;
 
 /// What a consistent hash is made of.
@@ -37,25 +37,23 @@ pub struct Affinity {
 }
 
 impl Affinity {
-    /// Reads what a request brings along, and takes the sticky cookie out of its headers: it is
-    /// the relay's own.
+    /// Reads what a request brings along, as its client sent it.
     #[must_use]
     pub fn read(
-        headers: &mut HeaderMap,
+        lines: &[(&[u8], &[u8])],
         connection: &Connection<'_>,
         key: Option<&HashKey>,
         sticky: Option<&StickyCookie>,
     ) -> Self {
         let hash = match key {
             None => None,
-            Some(HashKey::Header(name)) => headers.get(name).map(|v| hash_of(v.as_bytes())),
-            Some(HashKey::Cookie(name)) => cookie_value(headers, name).map(|v| hash_of(&v)),
+            Some(HashKey::Header(name)) => values(lines, name).next().map(hash_of),
+            Some(HashKey::Cookie(name)) => cookie_value(values(lines, &COOKIE), name).map(hash_of),
             Some(HashKey::ClientAddress) => connection.client.map(|a| hash_of(a.as_bytes())),
         };
         let cookie = sticky.and_then(|sticky| {
-            let value = cookie_value(headers, &sticky.name)?;
-            without_cookie(headers, &sticky.name);
-            String::from_utf8(value).ok()
+            let value = cookie_value(values(lines, &COOKIE), &sticky.name)?;
+            std::str::from_utf8(value).ok().map(str::to_owned)
         });
         Self {
             hash,
@@ -71,6 +69,18 @@ impl Affinity {
         let own = |mark: &Option<String>, of: Option<&str>| mark.is_some() && mark.as_deref() == of;
         own(&self.cookie, member.cookie()) || own(&self.preferred, Some(member.url()))
     }
+}
+
+/// The values of the lines with one name.
+fn values<'a>(
+    lines: &'a [(&'a [u8], &'a [u8])],
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    let name = name.as_str().as_bytes();
+    let named = lines
+        .iter()
+        .filter(move |(found, _)| found.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| *value)
 }
 
 /// Whether a cookie goes along with requests from other sites.

@@ -82,7 +82,11 @@ impl Balancer {
                 Choice::Nobody => return Err(unavailable()),
                 Choice::Full => {}
             }
-            if timeout_at(deadline, room).await.is_err() {
+            let members = self.members();
+            let trials = members.iter().filter_map(|member| member.next_trial());
+            let next = trials.min().map(tokio::time::Instant::from_std);
+            let until = next.map_or(deadline, |next| next.min(deadline));
+            if timeout_at(until, room).await.is_err() && until == deadline {
                 return Err(self.busy());
             }
         }

@@ -244,6 +244,14 @@ impl Member {
         self.lock().ejection.begin_trial(now)
     }
 
+    /// When one request may try it, where it is ejected.
+    pub(super) fn next_trial(&self) -> Option<Instant> {
+        match self.state() {
+            State::Ejected => self.lock().ejection.next_trial(),
+            _ => None,
+        }
+    }
+
     pub(super) fn end_trial(&self) {
         self.lock().ejection.end_trial();
     }

@@ -9,6 +9,7 @@ use http::StatusCode;
 use super::member::Member;
 use super::set::Balancer;
 use crate::engine::error::{Error, Kind};
+use crate::engine::target::Target;
 
 /// One request that a target has been given.
 #[derive(Debug)]
@@ -40,6 +41,13 @@ impl Turn {
         }
     }
 
+    /// Whether it is the target's own doing how a request to `target` goes: not after a redirect
+    /// to another site.
+    #[must_use]
+    pub fn is_with(&self, target: &Arc<Target>) -> bool {
+        Arc::ptr_eq(self.member.target(), target)
+    }
+
     /// Whose turn it is.
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
@@ -52,6 +60,7 @@ impl Turn {
         let now = self.balancer.now();
         let latency = (!waited).then(|| now.saturating_duration_since(self.begun));
         let trial = std::mem::take(&mut self.trial);
+        *self.well.get_mut() = false;
         if status.is_server_error() {
             let error = format!("status {}", status.as_u16());
             self.balancer.failed(&self.member, error, latency, trial);
@@ -72,6 +81,7 @@ impl Turn {
     pub fn failed(&mut self, error: &Error) {
         if is_its_fault(error.kind()) {
             let trial = std::mem::take(&mut self.trial);
+            *self.well.get_mut() = false;
             self.balancer
                 .failed(&self.member, error.to_string(), None, trial);
         }
