@@ -52,7 +52,7 @@ class HealthCheck:
     Raises `TypeError` or `ValueError` with the parameter's name.
     """
 
-    path: str = "/"
+    path: str = field(default="/", repr=False)
     _: KW_ONLY
     interval: float = 10.0
     timeout: float = 5.0
@@ -65,13 +65,18 @@ class HealthCheck:
 
     def __post_init__(self) -> None:
         if not text("health_check.path", self.path).startswith("/"):
-            raise ValueError(f"health_check.path: {self.path!r} does not begin with '/'")
+            raise ValueError(f"health_check.path: {_shown(self.path)!r} does not begin with '/'")
         _more_than_none("health_check.interval", self.interval)
         _more_than_none("health_check.timeout", self.timeout)
         if self.method not in {"HEAD", "GET"}:
             raise ValueError(f"health_check.method: {self.method!r} is not 'HEAD' or 'GET'")
-        header_values("health_check.headers", self.headers)
-        if not statuses("health_check.expected_statuses", self.expected_statuses):
+        headers = dict(header_values("health_check.headers", self.headers))
+        expected = tuple(statuses("health_check.expected_statuses", self.expected_statuses))
+        # Not what somebody may change or use up meanwhile.
+        object.__setattr__(self, "headers", headers or None)
+        if not isinstance(self.expected_statuses, range):
+            object.__setattr__(self, "expected_statuses", expected)
+        if not expected:
             raise ValueError("health_check.expected_statuses: none would ever be healthy")
         for name in ("rise", "fall"):
             if whole_number(f"health_check.{name}", getattr(self, name)) == 0:
@@ -163,7 +168,7 @@ class Target:
         optional_object("target.health_check", self.health_check, HealthCheck)
 
     def __repr__(self) -> str:
-        url, _ = without_user_information(self.url)
+        url = _shown(self.url)
         others = (f"weight={self.weight}", f"max_in_flight={self.max_in_flight}")
         return f"Target({url!r}, {', '.join(others)}, health_check={self.health_check!r})"
 
@@ -303,11 +308,11 @@ class TargetSet:
 
     def drain(self, url: str) -> None:
         """Give a target no new requests; those in flight go on. Raises `KeyError`."""
-        self._relay._engine.drain_target(text("url", url))
+        self._relay._engine.drain_target(_bare(url))
 
     def remove(self, url: str) -> None:
         """Take a target out; what it has in flight ends there. Raises `KeyError`."""
-        self._relay._engine.remove_target(text("url", url))
+        self._relay._engine.remove_target(_bare(url))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._relay._engine.status())
@@ -316,10 +321,22 @@ class TargetSet:
         return len(self._relay._engine.status())
 
     def __contains__(self, url: object) -> bool:
-        return url in self._relay._engine.status()
+        return isinstance(url, str) and self._relay._engine.has_target(_bare(url))
 
     def __repr__(self) -> str:
         return f"<targets {', '.join(self)}>"
+
+
+def _bare(url: str) -> str:
+    return without_user_information(text("url", url))[0]
+
+
+def _shown(url: str) -> str:
+    """A URL or a path without what may be secret: user information, a query."""
+    shown, question, _ = url.rpartition("@")[2].partition("?")
+    scheme, separator, _ = url.partition("://")
+    before = scheme + separator if separator and "@" in url else ""
+    return f"{before}{shown}{'?…' if question else ''}"
 
 
 def _more_than_none(parameter: str, value: object) -> None:

@@ -215,9 +215,7 @@ class Relay:
         self._caller = None if transport is None else caller_for(transport)
         self._rewrite = rewrite_set_cookie_domain
         self._grace = number("shutdown_grace", shutdown_grace)
-        # A single target's state changes only where it is checked.
-        changing = health_check is not None or len(targets) > 1
-        self._watch = Watch(on_target_change, logger if changing else None)
+        self._watch = Watch(on_target_change, logger)
         self._logger = logger
         self._port: Port | None = None
         self._drains = 0

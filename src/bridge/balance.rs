@@ -1,5 +1,6 @@
 //! Reads what Python says of targets and how they are chosen, and tells it how they are.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Method, StatusCode};
@@ -12,7 +13,7 @@ use super::port::Port;
 use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
 use crate::engine::balance::member::Status;
 use crate::engine::balance::policy::Policy;
-use crate::engine::balance::set::{Balancer, Change};
+use crate::engine::balance::set::{Change, Listener, MAX_TARGETS, SetError};
 use crate::engine::balance::settings::{HealthCheck, TargetSettings};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::target::{Target, TargetError, request_target};
@@ -139,26 +140,40 @@ pub(super) fn hash_key(kind: &str, text: String) -> PyResult<HashKey> {
     })
 }
 
-/// Refuses a target that cannot be beside the others.
-pub(super) fn refuse_unfit(others: &[TargetSettings], new: &TargetSettings) -> PyResult<()> {
-    let url = new.target.to_string();
-    for other in others {
-        let reason = if other.target.to_string() == url {
-            format!("{url} is there twice")
-        } else if other.target.origin().secure != new.target.origin().secure {
-            format!("{url} mixes http and https with {}", other.target)
-        } else {
-            continue;
-        };
-        return Err(invalid("target_base_url", reason));
+/// The targets, refused where they cannot be beside each other.
+pub(super) fn read_targets(
+    parts: Vec<TargetParts>,
+    defaults: &Defaults,
+) -> PyResult<Vec<TargetSettings>> {
+    let parameter = "target_base_url";
+    if parts.len() > MAX_TARGETS {
+        return Err(invalid(parameter, SetError::TooMany));
     }
-    Ok(())
+    let mut names = HashSet::new();
+    let mut targets: Vec<TargetSettings> = Vec::with_capacity(parts.len());
+    for parts in parts {
+        let new = parts.into_settings(defaults)?;
+        let name = new.target.name().to_owned();
+        let secure = new.target.origin().secure;
+        let first = targets.first();
+        if first.is_some_and(|first| first.target.origin().secure != secure) {
+            return Err(invalid(parameter, SetError::MixedSchemes(name)));
+        }
+        if !names.insert(name.clone()) {
+            return Err(invalid(parameter, SetError::Duplicate(name)));
+        }
+        targets.push(new);
+    }
+    Ok(targets)
 }
 
 /// The state of each target as plain data, by its URL.
-pub(super) fn status_of<'py>(py: Python<'py>, balancer: &Balancer) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn status_of<'py>(
+    py: Python<'py>,
+    statuses: Vec<Status>,
+) -> PyResult<Bound<'py, PyDict>> {
     let targets = PyDict::new(py);
-    for status in balancer.status() {
+    for status in statuses {
         let Status {
             url,
             state,
@@ -195,10 +210,11 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn of(port: Py<Port>, balancer: &Balancer) -> Self {
+    /// The changes, and who has to be told of them.
+    pub(super) fn of(port: Py<Port>) -> (Self, Listener) {
         let mailbox: Arc<Mailbox<(), Change>> = Mailbox::new(port.get().doorbell());
         let told = Arc::downgrade(&mailbox);
-        balancer.listen(Some(Arc::new(move |change| {
+        let listener: Listener = Arc::new(move |change| {
             if let Some(mailbox) = told.upgrade() {
                 mailbox.publish(|contents| {
                     if contents.notes.len() < MAX_CHANGES {
@@ -206,13 +222,14 @@ impl Changes {
                     }
                 });
             }
-        })));
-        Self {
+        });
+        let changes = Self {
             port,
             mailbox: Some(mailbox),
             parked: Mutex::default(),
             generation: generation(),
-        }
+        };
+        (changes, listener)
     }
 
     fn parked(&self) -> MutexGuard<'_, Option<usize>> {

@@ -155,7 +155,7 @@ const RIGHT_BEHIND: Duration = Duration::from_millis(5);
 pub struct ResponseBody {
     content: ResponseContent,
     /// What has been read ahead; boxed, as streams, which stay, have none.
-    first: Option<Box<Bytes>>,
+    first: Option<Box<Result<Bytes, Error>>>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -220,10 +220,7 @@ impl ResponseBody {
 
     /// Waits a moment for a short body that a server sends right behind its head, as many do in
     /// two writes: the client gets both at once, and a failure between them can still be retried.
-    ///
-    /// # Errors
-    /// As for [`ResponseBody::poll_next`].
-    pub async fn read_ahead(&mut self) -> Result<(), Error> {
+    pub async fn read_ahead(&mut self) {
         let short = match &self.content {
             ResponseContent::Http { incoming, .. } => incoming.size_hint().upper(),
             _ => None,
@@ -231,16 +228,21 @@ impl ResponseBody {
         if short.is_some_and(|length| length <= SHORT) {
             let next = poll_fn(|context| self.poll_next(context));
             if let Ok(Some(next)) = timeout(RIGHT_BEHIND, next).await {
-                self.first = Some(Box::new(next?));
+                self.first = Some(Box::new(next));
             }
         }
-        Ok(())
+    }
+
+    /// The failure that [`ResponseBody::read_ahead`] has met.
+    pub fn failed_ahead(&mut self) -> Option<Error> {
+        let failed = self.first.take_if(|first| first.is_err())?;
+        failed.err()
     }
 
     /// The next chunk; `None` at the end of a complete body.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(*first)));
+            return Poll::Ready(Some(*first));
         }
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),

@@ -131,8 +131,10 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
     });
     loop {
         let batch = next_batch(&mut response.body, mailbox, head.is_some()).await;
-        if let Some(End::Failed(error)) = &batch.end {
-            relay.report_interrupted(mailbox, &response.origin, error);
+        match &batch.end {
+            Some(End::Failed(error)) => relay.report_interrupted(mailbox, &response.origin, error),
+            Some(End::Complete) => relay.completed(&response.origin),
+            None => {}
         }
         let ended = batch.end.is_some();
         let head = head.take();

@@ -156,7 +156,9 @@ impl Relay {
             let lines = inbound.headers;
             Box::new(Affinity::read(lines, &inbound.connection, hash, sticky))
         });
-        if let Some(sticky) = sticky {
+        if let (Some(sticky), Some(affinity)) = (sticky, &affinity)
+            && !affinity.cookies.is_empty()
+        {
             // It is the relay's own.
             without_cookie(&mut outgoing.headers, &sticky.name);
         }

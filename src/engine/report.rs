@@ -100,6 +100,13 @@ impl Relay {
         self.report(observer, name, &origin.to, attempt, Err(error));
     }
 
+    /// Takes down that a response has come to its end.
+    pub fn completed(&self, origin: &Provenance) {
+        if origin.turn.is_with(&origin.to.target) {
+            origin.turn.completed();
+        }
+    }
+
     /// Reports that no target could take a request.
     pub(super) fn report_unavailable(
         &self,

@@ -50,15 +50,14 @@ class RelayedResponse(StreamingResponse):
     def body_iterator(self) -> Any:
         """The body's octets as they come."""
         if self._octets is None:
-            self._octets = self._iterate()
+            self._octets = self._iterate(self._pump)
         return self._octets
 
     @body_iterator.setter
     def body_iterator(self, octets: Any) -> None:
         self._octets = octets
 
-    async def _iterate(self) -> AsyncIterator[bytes]:
-        pump = self._pump
+    async def _iterate(self, pump: Pump | None) -> AsyncIterator[bytes]:
         if pump is None:
             yield self._whole or b""
             return
@@ -80,7 +79,7 @@ class RelayedResponse(StreamingResponse):
     ) -> None:
         """Send it, as any ASGI app, and then run the background tasks."""
         forget_upload(scope)
-        pump = self._pump
+        pump, self._pump = self._pump, None
         if pump is None and self._whole is None:
             raise RuntimeError("the response was sent already")
         try:
@@ -100,7 +99,6 @@ class RelayedResponse(StreamingResponse):
         finally:
             if pump is not None:
                 await pump.close()
-                self._pump = None
         if self.background is not None:
             await self.background()
 

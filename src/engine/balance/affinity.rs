@@ -9,8 +9,11 @@ use ring::hmac;
 
 use super::member::Member;
 use super::ring::hash_of;
-use crate::engine::policy::cookie::cookie_value;
+use crate::engine::policy::cookie::cookie_values;
 use crate::engine::policy::request::Connection;
+
+/// Cookies of one name that are looked at.
+const MAX_COOKIES: usize = 8;
 
 /// What a consistent hash is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +31,8 @@ pub enum HashKey {
 pub struct Affinity {
     /// The hash of what [`HashKey`] names, if the request has it.
     pub hash: Option<u64>,
-    /// The value of the sticky cookie, if the request has one.
-    pub cookie: Option<String>,
+    /// The values of the sticky cookie: a browser may have several, for several paths.
+    pub cookies: Vec<String>,
     /// Whether the client's connection is secure, for a cookie that is sent back.
     pub secure: bool,
     /// The URL of the target that whoever passes the request on would like it to go to.
@@ -48,16 +51,19 @@ impl Affinity {
         let hash = match key {
             None => None,
             Some(HashKey::Header(name)) => values(lines, name).next().map(hash_of),
-            Some(HashKey::Cookie(name)) => cookie_value(values(lines, &COOKIE), name).map(hash_of),
+            Some(HashKey::Cookie(name)) => cookie_values(values(lines, &COOKIE), name)
+                .next()
+                .map(hash_of),
             Some(HashKey::ClientAddress) => connection.client.map(|a| hash_of(a.as_bytes())),
         };
-        let cookie = sticky.and_then(|sticky| {
-            let value = cookie_value(values(lines, &COOKIE), &sticky.name)?;
-            std::str::from_utf8(value).ok().map(str::to_owned)
+        let cookies = sticky.map(|sticky| {
+            let found = cookie_values(values(lines, &COOKIE), &sticky.name);
+            let texts = found.filter_map(|value| std::str::from_utf8(value).ok());
+            texts.take(MAX_COOKIES).map(str::to_owned).collect()
         });
         Self {
             hash,
-            cookie,
+            cookies: cookies.unwrap_or_default(),
             secure: connection.secure,
             preferred: None,
         }
@@ -66,8 +72,8 @@ impl Affinity {
     /// Whether it speaks for one target.
     #[must_use]
     pub fn is_for(&self, member: &Member) -> bool {
-        let own = |mark: &Option<String>, of: Option<&str>| mark.is_some() && mark.as_deref() == of;
-        own(&self.cookie, member.cookie()) || own(&self.preferred, Some(member.url()))
+        let own = |cookie: &String| member.cookie() == Some(cookie);
+        self.cookies.iter().any(own) || self.preferred.as_deref() == Some(member.url())
     }
 }
 
@@ -131,7 +137,8 @@ impl StickyCookie {
     pub fn line(&self, value: &str, secure: bool) -> Option<HeaderValue> {
         let mut line = format!("{}={value}; Path={}; HttpOnly", self.name, self.path);
         if let Some(max_age) = self.max_age {
-            line += &format!("; Max-Age={}", max_age.as_secs());
+            // Rounded up, as 0 deletes the cookie.
+            line += &format!("; Max-Age={}", max_age.as_secs_f64().ceil());
         }
         line += match self.same_site {
             SameSite::Strict => "; SameSite=Strict",

@@ -83,7 +83,10 @@ impl Balancer {
                 Choice::Full => {}
             }
             let members = self.members();
-            let trials = members.iter().filter_map(|member| member.next_trial());
+            let fit = |member: &&Arc<Member>| {
+                member.has_room() && !tried.iter().any(|t| Arc::ptr_eq(t, member))
+            };
+            let trials = members.iter().filter(fit).filter_map(|m| m.next_trial());
             let next = trials.min().map(tokio::time::Instant::from_std);
             let until = next.map_or(deadline, |next| next.min(deadline));
             if timeout_at(until, room).await.is_err() && until == deadline {

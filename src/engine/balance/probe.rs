@@ -26,6 +26,7 @@ impl Balancer {
     /// Begins to check the targets that are to be checked, and to resolve names; on the engine's
     /// thread. Calling it again begins with those that have been added since.
     pub fn begin(self: &Arc<Self>) {
+        self.reseed();
         match self.settings.dns_refresh {
             Some(interval) => self.begin_refresh(interval),
             None => self.begin_checks(),

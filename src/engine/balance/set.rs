@@ -59,7 +59,7 @@ pub struct Balancer {
     pub(super) settings: Balancing,
     pub(super) connector: Arc<Connector>,
     limits: Limits,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     set: Mutex<Set>,
     pub(super) room: Notify,
     pub(super) waiting: AtomicUsize,
@@ -121,7 +121,7 @@ impl Balancer {
             .collect();
         let members = targets
             .into_iter()
-            .map(|target| balancer.member(target, None));
+            .map(|target| balancer.member(target, None, None));
         balancer.replace(&mut set, members.collect());
         drop(set);
         Arc::new(balancer)
@@ -131,11 +131,16 @@ impl Balancer {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn member(&self, target: TargetSettings, source: Option<String>) -> Arc<Member> {
+    pub(super) fn member(
+        &self,
+        target: TargetSettings,
+        source: Option<String>,
+        before: Option<&Member>,
+    ) -> Arc<Member> {
         let pool = Pool::new(Arc::clone(&self.connector), self.limits, self.timeouts.pool);
         let sticky = self.settings.sticky.as_ref();
-        let cookie = sticky.map(|sticky| sticky.value(&target.target.to_string()));
-        Member::new(target, pool, cookie, source)
+        let cookie = sticky.map(|sticky| sticky.value(target.target.name()));
+        Member::new(target, pool, cookie, source, before)
     }
 
     /// Whether a target's name is resolved into a set of targets.
@@ -273,27 +278,23 @@ impl Balancer {
     /// [`SetError::Duplicate`], [`SetError::MixedSchemes`], [`SetError::TooMany`].
     pub fn add(&self, target: TargetSettings) -> Result<(), SetError> {
         let named = self.is_named(&target).then(|| target.clone());
-        let member = self.member(target, None);
+        let name = target.target.name().to_owned();
         let mut set = self.lock();
-        let there = |other: &&Arc<Member>| other.is(member.url());
-        let draining = |other: &Arc<Member>| other.state() == State::Draining;
-        if set.members.iter().any(|m| there(&m) && !draining(m)) {
-            return Err(SetError::Duplicate(member.url().to_owned()));
+        let (before, others): (Vec<_>, Vec<_>) =
+            set.members.iter().cloned().partition(|m| m.is(&name));
+        if before.iter().any(|m| m.state() != State::Draining) {
+            return Err(SetError::Duplicate(name));
         }
-        let secure = member.target().origin().secure;
-        if set
-            .members
-            .iter()
-            .any(|m| m.target().origin().secure != secure)
-        {
-            return Err(SetError::MixedSchemes(member.url().to_owned()));
+        let secure = target.target.origin().secure;
+        if others.iter().any(|m| m.target().origin().secure != secure) {
+            return Err(SetError::MixedSchemes(name));
         }
-        let others = set.members.iter().filter(|m| !there(m)).cloned();
-        let mut members: Vec<_> = others.collect();
-        if members.len() >= MAX_TARGETS {
+        if others.len() >= MAX_TARGETS {
             return Err(SetError::TooMany);
         }
-        members.push(member);
+        let before = before.first().map(|member| &**member);
+        let mut members = others;
+        members.push(self.member(target, None, before));
         set.named.extend(named);
         self.replace(&mut set, members);
         Ok(())
@@ -306,7 +307,7 @@ impl Balancer {
     pub fn drain(&self, url: &str) -> Result<(), SetError> {
         let members = {
             let mut set = self.lock();
-            set.named.retain(|named| named.target.to_string() != url);
+            set.named.retain(|named| named.target.name() != url);
             Arc::clone(&set.members)
         };
         let mut found = members.iter().filter(|member| member.is(url)).peekable();
@@ -330,38 +331,55 @@ impl Balancer {
         if gone.is_empty() {
             return Err(SetError::Unknown(url.to_owned()));
         }
-        set.named.retain(|named| named.target.to_string() != url);
+        set.named.retain(|named| named.target.name() != url);
         self.replace(&mut set, kept);
         drop(set);
         retire(&gone);
         Ok(())
     }
 
-    /// Puts `members` in place of those that were resolved from `source`.
-    pub(super) fn replace_source(&self, source: &str, new: Vec<Arc<Member>>) {
+    /// Puts a target per address in place of a name, or of its earlier addresses; nothing where
+    /// the name has been drained or taken out meanwhile.
+    pub(super) fn replace_source(&self, source: &str, addresses: &[IpAddr]) {
         let mut set = self.lock();
-        if set.closed {
+        let named = set.named.iter().find(|named| named.target.name() == source);
+        let (Some(named), false) = (named.cloned(), set.closed) else {
             return;
+        };
+        let (old, mut members): (Vec<_>, Vec<_>) =
+            set.members.iter().cloned().partition(|m| m.is(source));
+        let mut staying = Vec::new();
+        for address in addresses {
+            let target = Arc::new(named.target.at(*address));
+            let name = target.name();
+            if let Some(same) = old.iter().find(|member| member.url() == name) {
+                staying.push(Arc::clone(same));
+            } else if !members.iter().any(|member| member.url() == name) {
+                let settings = TargetSettings {
+                    target,
+                    ..named.clone()
+                };
+                members.push(self.member(settings, Some(source.to_owned()), None));
+            }
         }
-        let is_of = |member: &Member| member.is(source);
-        let (old, mut kept): (Vec<_>, Vec<_>) = set.members.iter().cloned().partition(|m| is_of(m));
-        let stays = |member: &Arc<Member>| new.iter().any(|n| n.url() == member.url());
-        let (staying, gone): (Vec<_>, Vec<_>) = old.into_iter().partition(stays);
-        let fresh = |member: &&Arc<Member>| !staying.iter().any(|s| s.url() == member.url());
-        let fresh: Vec<_> = new.iter().filter(fresh).cloned().collect();
-        kept.extend(staying);
-        kept.extend(fresh);
-        kept.truncate(MAX_TARGETS);
-        self.replace(&mut set, kept);
+        let gone = old.into_iter();
+        let gone = gone.filter(|m| !staying.iter().any(|s| Arc::ptr_eq(s, m)));
+        let gone: Vec<_> = gone.collect();
+        members.extend(staying);
+        members.truncate(MAX_TARGETS);
+        self.replace(&mut set, members);
         drop(set);
         retire(&gone);
     }
 
-    pub(super) fn keep_refresh(&self, spawn: impl FnOnce() -> AbortHandle) {
+    /// Leaves resolving to a task, unless one has it already; whether it was left to this one.
+    pub(super) fn keep_refresh(&self, spawn: impl FnOnce() -> AbortHandle) -> bool {
         let mut refresh = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
-        if refresh.is_none() {
+        let begins = refresh.is_none();
+        if begins {
             *refresh = Some(spawn());
         }
+        begins
     }
 
     /// Ends the checks; connections that are idle are closed, the others when they are.
@@ -380,6 +398,15 @@ impl Balancer {
             Arc::clone(&set.members)
         };
         retire(&members);
+        // Nobody will check them any more, so nobody is to wait for it.
+        self.set_checked();
+    }
+
+    /// A process that was forked off must not choose as its siblings do.
+    pub(super) fn reseed(&self) {
+        if self.settings.seed.is_none() {
+            self.lock().chooser.reseed();
+        }
     }
 }
 

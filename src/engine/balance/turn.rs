@@ -19,8 +19,10 @@ pub struct Turn {
     begun: Instant,
     /// It decides whether an ejected target comes back.
     trial: bool,
-    /// It was answered well, and has not been broken off since.
+    /// It was answered well, to the end.
     well: AtomicBool,
+    /// The head was well, and what is behind it has not ended.
+    promising: bool,
 }
 
 impl Turn {
@@ -38,6 +40,7 @@ impl Turn {
             begun,
             trial,
             well: AtomicBool::new(false),
+            promising: false,
         }
     }
 
@@ -54,26 +57,25 @@ impl Turn {
         &self.member
     }
 
-    /// The head of an answer has come. How long it took says nothing of the target where it
-    /// `waited` for the client's upload.
-    pub fn answered(&mut self, status: StatusCode, waited: bool) {
-        let now = self.balancer.now();
-        let latency = (!waited).then(|| now.saturating_duration_since(self.begun));
+    /// The head of an answer came at `arrived`. How long it took says nothing of the target where
+    /// it `waited` for the client's upload.
+    pub fn answered(&mut self, status: StatusCode, arrived: Instant, waited: bool) {
+        let latency = (!waited).then(|| arrived.saturating_duration_since(self.begun));
         let trial = std::mem::take(&mut self.trial);
-        *self.well.get_mut() = false;
+        self.promising = false;
         if status.is_server_error() {
             let error = format!("status {}", status.as_u16());
             self.balancer.failed(&self.member, error, latency, trial);
             return;
         }
         if let Some(latency) = latency {
-            self.member.took(latency, now);
+            self.member.took(latency, arrived);
         }
         if trial {
             // Not at its end: a stream may be open for days.
             self.balancer.succeeded(&self.member, true);
         } else {
-            self.well.store(true, Ordering::Relaxed);
+            self.promising = true;
         }
     }
 
@@ -81,16 +83,20 @@ impl Turn {
     pub fn failed(&mut self, error: &Error) {
         if is_its_fault(error.kind()) {
             let trial = std::mem::take(&mut self.trial);
-            *self.well.get_mut() = false;
+            self.promising = false;
             self.balancer
                 .failed(&self.member, error.to_string(), None, trial);
         }
     }
 
+    /// The answer has come to its end. One that its client abandons counts for nothing.
+    pub fn completed(&self) {
+        self.well.store(self.promising, Ordering::Relaxed);
+    }
+
     /// The answer broke off.
     pub fn interrupted(&self, error: &Error) {
         if is_its_fault(error.kind()) {
-            self.well.store(false, Ordering::Relaxed);
             self.balancer
                 .failed(&self.member, error.to_string(), None, false);
         }

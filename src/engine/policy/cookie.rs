@@ -77,11 +77,13 @@ pub fn with_domain(line: &[u8], domain: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The value of the first cookie of this name in the lines of Cookie headers.
-#[must_use]
-pub fn cookie_value<'a>(lines: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
-    let mut pairs = lines.flat_map(|line| line.split(|&b| b == b';'));
-    pairs.find_map(|pair| value_if_named(pair, name))
+/// The values of the cookies of this name in the lines of Cookie headers.
+pub fn cookie_values<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    name: &str,
+) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = lines.flat_map(|line| line.split(|&b| b == b';'));
+    pairs.filter_map(move |pair| value_if_named(pair, name))
 }
 
 /// Takes all cookies of this name out; the others stay octet by octet.
