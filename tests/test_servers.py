@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -225,11 +226,9 @@ def test_an_upstream_that_dies_right_behind_its_head_is_no_whole_answer(server: 
     with (
         Upstream(scripts.cut_length(b"", 5)) as upstream,
         Client(server(Relay(upstream.url)).port) as client,
+        contextlib.suppress(TruncatedError),
     ):
-        try:
-            assert client.request().status == 502
-        except TruncatedError:
-            pass
+        assert client.request().status == 502
 
 
 def test_a_stall_mid_body_is_a_truncated_answer(server: Serve) -> None:

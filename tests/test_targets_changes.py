@@ -214,6 +214,8 @@ def test_one_that_was_drained_comes_back_when_it_is_added() -> None:
         front.relay.targets.drain(a.url)
         assert {front.fetch().body for _ in range(4)} == {b"b"}
         front.relay.targets.add(a.url)
+        assert sorted(front.relay.targets) == sorted([a.url, b.url])
+        assert state_of(front.relay, a) == "healthy"
         assert {front.fetch().body for _ in range(2)} == {b"a", b"b"}
 
 
