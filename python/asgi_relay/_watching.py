@@ -37,10 +37,6 @@ class Watch:
             self._changes = engine.watch(port.engine)
             self.tell(port, self._number)
 
-    def off(self) -> None:
-        """Tell of nothing any more."""
-        self._changes = None
-
     def tell(self, port: Port, number: int) -> None:
         """Tell of what has changed, and wait for more; unless it is another loop's turn."""
         changes = self._changes
@@ -52,6 +48,9 @@ class Watch:
                     self._tell_of(TargetChange(url, before, after))
                 except Exception:
                     _log.exception("on_target_change failed")
+                except BaseException:
+                    port.call_soon(_Listener(self, port, number).go_on)
+                    raise
 
     def _tell_of(self, change: TargetChange) -> None:
         fields = {"url": change.url, "before": change.before, "after": change.after}
@@ -82,9 +81,9 @@ class _Listener:
         self.set()
 
     def set(self) -> None:
-        self._port.call_soon(self._tell)
+        self._port.call_soon(self.go_on)
 
-    def _tell(self) -> None:
+    def go_on(self) -> None:
         watch = self._watch()
         if watch is not None:
             watch.tell(self._port, self._number)

@@ -5,6 +5,7 @@ All of it only configures and tells; the choosing and the checking are the engin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -238,6 +239,8 @@ class StickyCookie:
         if self.secret is not None and not isinstance(self.secret, str | bytes):
             kind = type(self.secret).__name__
             raise TypeError(f"sticky.secret: a {kind} is not a str, bytes or None")
+        if isinstance(self.secret, str):
+            text("sticky.secret", self.secret)
         optional_time("sticky.max_age", self.max_age)
         path = text("sticky.path", self.path)
         if not path.startswith("/") or not path.isascii() or not path.isprintable() or ";" in path:
@@ -333,10 +336,11 @@ def _bare(url: str) -> str:
 
 def _shown(url: str) -> str:
     """A URL or a path without what may be secret: user information, a query."""
-    shown, question, _ = url.rpartition("@")[2].partition("?")
-    scheme, separator, _ = url.partition("://")
-    before = scheme + separator if separator and "@" in url else ""
-    return f"{before}{shown}{'?…' if question else ''}"
+    bare = re.split(r"[?#]", url, maxsplit=1)[0]
+    shown = without_user_information(bare)[0]
+    # Without a scheme it is no URL, and what stands before an @ may be a password all the same.
+    shown = shown if "://" in shown else shown.rpartition("@")[2]
+    return shown if bare == url else f"{shown}?…"
 
 
 def _more_than_none(parameter: str, value: object) -> None:

@@ -268,7 +268,6 @@ class Relay:
         again.
         """
         port = self._attach()
-        self._watch.off()
         drain = self._engine.shutdown(port.engine, self._grace)
         self._drains += 1
         try:

@@ -73,9 +73,9 @@ pub(super) struct HealthCheckParts {
 
 impl HealthCheckParts {
     pub(super) fn into_check(self) -> PyResult<HealthCheck> {
-        let parameter = "health_check.path";
         let path = request_target(self.path.clone().into_bytes());
-        path.map_err(|_| invalid(parameter, format!("{:?} is not a path", self.path)))?;
+        let refused = "it has white space, a '#' or a control character";
+        path.map_err(|_| invalid("health_check.path", refused))?;
         let expected = self.expected_statuses.into_iter().map(StatusCode::from_u16);
         let expected: Result<_, _> = expected.collect();
         Ok(HealthCheck {

@@ -170,7 +170,7 @@ impl Relay {
         let target = parts.into_settings(&self.defaults)?;
         let relay = self.current()?;
         let added = relay.balancer().add(target.clone());
-        added.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        added.map_err(|error| PyValueError::new_err(format!("target: {error}")))?;
         let url = target.target.name().to_owned();
         let mut config = self.config();
         config.targets.retain(|other| other.target.name() != url);

@@ -86,6 +86,7 @@ impl Relay {
                         body = request.body.body();
                     }
                     if body.is_some() {
+                        turn.completed();
                         Box::pin(discard(answer.body)).await;
                     } else if let Some(next) = self.follow(&request, &to, &answer) {
                         redirects += 1;
@@ -95,6 +96,7 @@ impl Relay {
                             self.report_error(observer, &to, retries + 1, &error);
                             return Err(error);
                         }
+                        turn.completed();
                         Box::pin(discard(answer.body)).await;
                         (to, body) = request.redirected(next);
                         continue;

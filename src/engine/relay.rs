@@ -124,10 +124,12 @@ impl Relay {
                 config.limits,
                 config.timeouts,
             ),
-            budget: config
-                .balancing
-                .retry_budget
-                .map(|ratio| Mutex::new(RetryBudget::new(ratio))),
+            budget: match config.balancing.retry_budget {
+                Some(ratio) if config.retry.max_retries > 0 => {
+                    Some(Mutex::new(RetryBudget::new(ratio)))
+                }
+                _ => None,
+            },
             config,
             in_flight: Mutex::default(),
             next: AtomicU64::new(0),

@@ -246,7 +246,9 @@ impl Target {
         if self.base == from.base {
             return path.clone();
         }
-        let below = path.as_str().strip_prefix(&from.base).unwrap_or_default();
+        let Some(below) = path.as_str().strip_prefix(&from.base) else {
+            return path.clone();
+        };
         let slash = match below.starts_with('/') {
             false if self.base.is_empty() => "/",
             _ => "",
@@ -328,15 +330,15 @@ fn base_path(base: &str, prefix: &str) -> Result<String, TargetError> {
             "." | ".."
         )
     };
-    if path.is_empty() {
-        return Ok(path);
-    }
     if path.contains('?') || path.split('/').any(dots) {
         return Err(TargetError::Path);
     }
-    // Encoded as the paths that are joined to it will be.
-    let path = request_target(path.into_bytes()).map_err(|_| TargetError::Path)?;
-    Ok(path.as_str().to_owned())
+    // Encoded, so that it stays what it is when more is joined to it.
+    let path = percent_encode(path.as_bytes(), NOT_IN_A_URI).to_string();
+    if !path.is_empty() && request_target(path.clone().into_bytes()).is_err() {
+        return Err(TargetError::Path);
+    }
+    Ok(path)
 }
 
 impl Target {

@@ -149,7 +149,7 @@ impl Ejection {
     }
 
     /// When a trial may begin; `None` where it is not out. One that has been under way for as long
-    /// as the ejection was is not waited for any longer.
+    /// as the ejection was, and for longer than an exchange may take, is not waited for any more.
     #[must_use]
     pub fn next_trial(&self) -> Option<Instant> {
         match self.state {
@@ -166,10 +166,10 @@ impl Ejection {
 
     /// Begins a trial where one is due; otherwise there is none, and `false` says so.
     #[must_use]
-    pub fn begin_trial(&mut self, now: Instant) -> bool {
+    pub fn begin_trial(&mut self, now: Instant, patience: Duration) -> bool {
         let due = self.trial_due(now);
         if let (true, State::Out { trial, .. }) = (due, &mut self.state) {
-            *trial = Some(now + self.length);
+            *trial = Some(now + self.length.max(patience));
         }
         due
     }

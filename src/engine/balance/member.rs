@@ -244,11 +244,11 @@ impl Member {
     }
 
     /// Whether an ejected target may be tried by one request.
-    pub(super) fn begin_trial(&self, now: Instant) -> bool {
+    pub(super) fn begin_trial(&self, now: Instant, patience: Duration) -> bool {
         if self.state() != State::Ejected || !self.has_room() {
             return false;
         }
-        self.lock().ejection.begin_trial(now)
+        self.lock().ejection.begin_trial(now, patience)
     }
 
     /// When one request may try it, where it is ejected.

@@ -34,6 +34,9 @@ impl Balancer {
     }
 
     pub(super) fn begin_checks(self: &Arc<Self>) {
+        if self.is_closed() {
+            return;
+        }
         let mut firsts = Vec::new();
         for member in self.members().iter() {
             if let Some(check) = member.health_check() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::ejection::most_ejected;
@@ -64,8 +64,11 @@ pub struct Balancer {
     pub(super) room: Notify,
     pub(super) waiting: AtomicUsize,
     pub(super) ejected: AtomicUsize,
-    /// Whether each target with a health check has been checked once.
-    checked: watch::Sender<bool>,
+    /// Whether each target with a health check has been checked once; and who waits for that.
+    checked: AtomicBool,
+    waits_for_checks: Notify,
+    /// A single target is never ejected, so how it answers need not be taken down.
+    several: AtomicBool,
     first_round: AtomicBool,
     checks: AtomicU64,
     listener: Mutex<Option<Listener>>,
@@ -107,7 +110,9 @@ impl Balancer {
             room: Notify::new(),
             waiting: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
-            checked: watch::Sender::new(!unchecked),
+            checked: AtomicBool::new(!unchecked),
+            waits_for_checks: Notify::new(),
+            several: AtomicBool::new(false),
             first_round: AtomicBool::new(false),
             checks: AtomicU64::new(0),
             listener: Mutex::default(),
@@ -158,6 +163,7 @@ impl Balancer {
 
     fn replace(&self, set: &mut Set, members: Vec<Arc<Member>>) {
         self.count_ejected(&members);
+        self.several.store(members.len() > 1, Ordering::Release);
         set.chooser.rebuild(&members);
         set.members = members.into();
         self.room.notify_waiters();
@@ -192,14 +198,23 @@ impl Balancer {
 
     /// Waits until each target with a health check has been checked once.
     pub async fn until_checked(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.checked.subscribe().wait_for(|checked| *checked).await;
+        loop {
+            let checked = self.waits_for_checks.notified();
+            if self.is_checked() {
+                return;
+            }
+            checked.await;
+        }
     }
 
     /// Whether that has happened.
     #[must_use]
     pub fn is_checked(&self) -> bool {
-        *self.checked.borrow()
+        self.checked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Whether the first round of checks is still to be begun; the caller begins it.
@@ -208,11 +223,14 @@ impl Balancer {
     }
 
     pub(super) fn set_checked(&self) {
-        self.checked.send_replace(true);
+        self.checked.store(true, Ordering::Release);
+        self.waits_for_checks.notify_waiters();
     }
 
     pub(super) fn succeeded(&self, member: &Member, trial: bool) {
-        if let Some(passive) = &self.settings.passive {
+        if let Some(passive) = &self.settings.passive
+            && self.several.load(Ordering::Acquire)
+        {
             let change = member.succeeded(passive, trial, self.now());
             self.tell(member, change);
         }
@@ -282,7 +300,8 @@ impl Balancer {
         let mut set = self.lock();
         let (before, others): (Vec<_>, Vec<_>) =
             set.members.iter().cloned().partition(|m| m.is(&name));
-        if before.iter().any(|m| m.state() != State::Draining) {
+        let is_named = set.named.iter().any(|named| named.target.name() == name);
+        if is_named || before.iter().any(|m| m.state() != State::Draining) {
             return Err(SetError::Duplicate(name));
         }
         let secure = target.target.origin().secure;
@@ -305,13 +324,16 @@ impl Balancer {
     /// # Errors
     /// [`SetError::Unknown`].
     pub fn drain(&self, url: &str) -> Result<(), SetError> {
+        let was_named;
         let members = {
             let mut set = self.lock();
+            let names = set.named.len();
             set.named.retain(|named| named.target.name() != url);
+            was_named = set.named.len() < names;
             Arc::clone(&set.members)
         };
         let mut found = members.iter().filter(|member| member.is(url)).peekable();
-        if found.peek().is_none() {
+        if found.peek().is_none() && !was_named {
             return Err(SetError::Unknown(url.to_owned()));
         }
         for member in found {
@@ -328,10 +350,11 @@ impl Balancer {
         let mut set = self.lock();
         let all = set.members.iter().cloned();
         let (gone, kept): (Vec<_>, Vec<_>) = all.partition(|member| member.is(url));
-        if gone.is_empty() {
+        let names = set.named.len();
+        set.named.retain(|named| named.target.name() != url);
+        if gone.is_empty() && set.named.len() == names {
             return Err(SetError::Unknown(url.to_owned()));
         }
-        set.named.retain(|named| named.target.name() != url);
         self.replace(&mut set, kept);
         drop(set);
         retire(&gone);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
@@ -21,6 +21,8 @@ pub struct Turn {
     trial: bool,
     /// It was answered well, to the end.
     well: AtomicBool,
+    /// It has been told of a failure: one request is one failure.
+    blamed: AtomicBool,
     /// The head was well, and what is behind it has not ended.
     promising: bool,
 }
@@ -40,6 +42,7 @@ impl Turn {
             begun,
             trial,
             well: AtomicBool::new(false),
+            blamed: AtomicBool::new(false),
             promising: false,
         }
     }
@@ -65,7 +68,7 @@ impl Turn {
         self.promising = false;
         if status.is_server_error() {
             let error = format!("status {}", status.as_u16());
-            self.balancer.failed(&self.member, error, latency, trial);
+            self.blame(error, latency, trial);
             return;
         }
         if let Some(latency) = latency {
@@ -84,8 +87,13 @@ impl Turn {
         if is_its_fault(error.kind()) {
             let trial = std::mem::take(&mut self.trial);
             self.promising = false;
-            self.balancer
-                .failed(&self.member, error.to_string(), None, trial);
+            self.blame(error.to_string(), None, trial);
+        }
+    }
+
+    fn blame(&self, error: String, latency: Option<Duration>, trial: bool) {
+        if !self.blamed.swap(true, Ordering::Relaxed) {
+            self.balancer.failed(&self.member, error, latency, trial);
         }
     }
 
@@ -97,8 +105,7 @@ impl Turn {
     /// The answer broke off.
     pub fn interrupted(&self, error: &Error) {
         if is_its_fault(error.kind()) {
-            self.balancer
-                .failed(&self.member, error.to_string(), None, false);
+            self.blame(error.to_string(), None, false);
         }
     }
 }
