@@ -83,14 +83,26 @@ def test_a_client_that_leaves_takes_the_upstreams_exchange_along(site: Site, tar
         assert request.complete.is_set() is not uploads
 
 
-def test_a_client_is_seen_to_leave_behind_a_body_that_nobody_wants(site: Site) -> None:
+@pytest.mark.anyio
+async def test_a_client_is_seen_to_leave_behind_a_body_that_nobody_wants(
+    anyio_backend: Any,
+) -> None:
+    async def endpoint(request: Request) -> Response:
+        return await proxy_pass(request, upstream.url, override_body=b"instead")
+
+    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    call = Call(
+        "POST",
+        headers=[(b"host", b"relay.test"), (b"transfer-encoding", b"chunked")],
+        pieces=[b"x"] * 20,
+    )
     with Upstream(scripts.hang) as upstream:
-        with site.passing(upstream, override_body=b"instead").client() as client:
-            client.start("POST", chunked=True)
-            upstream.wait_requests()
-            for _ in range(20):
-                client.send_chunks([bytes(1000)], last=False)
-        upstream.connections[0].wait_closed()
+        async with Proxy(app), anyio.create_task_group() as tasks:
+            tasks.start_soon(call, app)
+            await anyio.to_thread.run_sync(upstream.wait_requests)
+            call.leave.set()
+            await anyio.to_thread.run_sync(upstream.connections[0].wait_closed)
+        assert upstream.requests[0].body == b"instead"
 
 
 def test_what_a_client_that_has_left_would_be_told(site: Site) -> None:

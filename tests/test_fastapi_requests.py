@@ -124,6 +124,23 @@ def test_the_endpoints_path_parameter_gets_its_octets_back(
     assert arrived(site, upstream, target).target == target.encode()
 
 
+@pytest.mark.parametrize(
+    ("target", "path", "arrives"),
+    [
+        ("/a%2Fb", "/b", b"/b"),
+        ("/%E9%A9%A9", "/é", b"/%C3%A9"),
+        ("/a%2Fb", "/x/a/b", b"/x/a%2Fb"),
+        ("/a%2Fb", "/xa/b", b"/xa/b"),
+        ("/a%20b/", "/c", b"/c"),
+    ],
+)
+def test_a_path_that_ends_as_the_clients_by_chance(
+    site: Site, upstream: Upstream, target: str, path: str, arrives: bytes
+) -> None:
+    site.passing(upstream, path=path)
+    assert arrived(site, upstream, target).target == arrives
+
+
 def test_the_end_of_a_rewritten_path_keeps_its_octets(site: Site, upstream: Upstream) -> None:
     async def endpoint(request: Request) -> Response:
         rest = request.path_params["path"].removeprefix("api/")

@@ -37,6 +37,10 @@ class Watch:
             self._changes = engine.watch(port.engine)
             self.tell(port, self._number)
 
+    def off(self) -> None:
+        """Tell of nothing any more, and let go of the port."""
+        self._changes = None
+
     def tell(self, port: Port, number: int) -> None:
         """Tell of what has changed, and wait for more; unless it is another loop's turn."""
         changes = self._changes

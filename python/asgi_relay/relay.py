@@ -396,6 +396,7 @@ class Relay:
         if self._drains or self._engine.running:
             return
         self._port = None
+        self._watch.off()
         port.users.discard(self)
         if not port.users:
             port.close()
