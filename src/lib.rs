@@ -20,6 +20,7 @@
 #[cfg(feature = "python")]
 mod bridge;
 pub mod engine;
+pub mod gateway;
 
 #[cfg(feature = "python")]
 #[global_allocator]

@@ -17,7 +17,7 @@ use super::balance::{
 use crate::engine::balance::ejection::PassiveHealth;
 use crate::engine::balance::policy::Policy;
 use crate::engine::balance::settings::Balancing;
-use crate::engine::config::{Config, Headers, Limits, Timeouts, WebSockets};
+use crate::engine::config::{Config, Headers, Http2, Limits, Timeouts, WebSockets};
 use crate::engine::error::Kind;
 use crate::engine::policy::headers::hop_by_hop;
 use crate::engine::policy::retry::RetryPolicy;
@@ -144,6 +144,7 @@ impl Settings {
                     "allow_response_headers",
                     self.allow_response_headers,
                 )?,
+                trailers: false,
             },
             retry: RetryPolicy {
                 max_retries: self.max_retries,
@@ -161,6 +162,8 @@ impl Settings {
             identity: self
                 .cert
                 .map(|(certificate, key)| Identity { certificate, key }),
+            server_name: None,
+            http2: Http2::Never,
             in_memory: self.in_memory,
             web_sockets: WebSockets {
                 ping_interval: optional_seconds("ws_ping_interval", ping_interval)?,

@@ -22,6 +22,7 @@ use super::target::{Target, origin_form};
 use super::upstream::failure;
 use super::upstream::memory::Call;
 use super::upstream::pool::{Freshness, Lease, Pool};
+use super::upstream::sender::multiplexed;
 use super::upstream::socket::Socket;
 use super::websocket::handshake::Handshake;
 use super::websocket::socket::Switching;
@@ -65,7 +66,7 @@ impl Relay {
         }
         let repeatable = is_idempotent(&request.method);
         // A streamed body may be too large to be sent again.
-        let streamed = matches!(request.body, Source::Streamed(_));
+        let streamed = matches!(request.body, Source::Streamed(_) | Source::Pulled(_));
         let mut freshness = if repeatable && !streamed {
             Freshness::Any
         } else {
@@ -82,7 +83,8 @@ impl Relay {
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {
                 return Err(Error::new(Kind::Read, "the connection was closed"));
             };
-            match self.send(&mut lease, message(request, to, this_body)).await {
+            let message = message(request, to, this_body);
+            match self.send(&mut lease, message, origin.secure).await {
                 Ok(mut response) => {
                     let switched = match &request.handshake {
                         None => None,
@@ -126,15 +128,19 @@ impl Relay {
     async fn send(
         &self,
         lease: &mut Lease,
-        message: HttpRequest<RequestBody>,
+        mut message: HttpRequest<RequestBody>,
+        secure: bool,
     ) -> Result<http::Response<Incoming>, Error> {
         let sent = message.body().progress();
         let gone = || Error::not_sent(Kind::Read, "the connection was closed");
         if let Some(socket) = lease.socket() {
             socket.bound_head(Some(HEAD_LIMIT));
         }
-        let connection = lease.connection(sent.clone()).ok_or_else(gone)?;
-        let response = connection.sender.try_send_request(message);
+        if lease.is_multiplexed() {
+            multiplexed(&mut message, secure)?;
+        }
+        let sender = lease.sender(sent.clone()).ok_or_else(gone)?;
+        let response = sender.send(message);
         let mut response = std::pin::pin!(response);
         let early = match &sent {
             Some(sent) => until_sent(sent, &mut response).await,

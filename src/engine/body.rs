@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, timeout};
 
 use super::error::{Error, Kind};
+use super::pull::{self, Pull};
 use super::upload::{Reader, Upload};
 use super::upstream::failure;
 use super::upstream::memory::Guard;
@@ -27,6 +28,8 @@ pub enum Source {
     Whole(Bytes),
     /// A body that is still arriving.
     Streamed(Arc<Upload>),
+    /// A body that arrives as it is asked for.
+    Pulled(Arc<Pull>),
 }
 
 impl Source {
@@ -37,6 +40,7 @@ impl Source {
             Self::Empty => return Some(RequestBody(None)),
             Self::Whole(bytes) => Content::Whole(bytes.clone()),
             Self::Streamed(upload) => Content::Streamed(upload.reader()?),
+            Self::Pulled(pull) => Content::Pulled(pull.reader()?),
         };
         let sent = Arc::new(Sent::default());
         Some(RequestBody(Some(Box::new(Sending { content, sent }))))
@@ -86,6 +90,7 @@ enum Content {
     Sent,
     Whole(Bytes),
     Streamed(Reader),
+    Pulled(pull::Reader),
 }
 
 impl RequestBody {
@@ -122,6 +127,13 @@ impl Body for RequestBody {
                 }
                 next
             }
+            Content::Pulled(reader) => {
+                let next = ready!(reader.poll_frame(context));
+                if next.is_none() || reader.is_complete() {
+                    sending.sent.set();
+                }
+                return Poll::Ready(next);
+            }
         };
         Poll::Ready(next.map(|chunk| chunk.map(Frame::data)))
     }
@@ -131,6 +143,7 @@ impl Body for RequestBody {
             None | Some(Content::Sent) => true,
             Some(Content::Whole(_)) => false,
             Some(Content::Streamed(reader)) => reader.is_complete(),
+            Some(Content::Pulled(reader)) => reader.is_complete(),
         }
     }
 
@@ -138,11 +151,14 @@ impl Body for RequestBody {
         match self.0.as_ref().map(|sending| &sending.content) {
             None | Some(Content::Sent) => SizeHint::with_exact(0),
             Some(Content::Whole(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Some(Content::Streamed(reader)) => reader
-                .length()
-                .map_or_else(SizeHint::new, SizeHint::with_exact),
+            Some(Content::Streamed(reader)) => exactly(reader.length()),
+            Some(Content::Pulled(reader)) => exactly(reader.length()),
         }
     }
+}
+
+fn exactly(length: Option<u64>) -> SizeHint {
+    length.map_or_else(SizeHint::new, SizeHint::with_exact)
 }
 
 /// Octets of a body that may be expected together with its head.
@@ -155,7 +171,7 @@ const RIGHT_BEHIND: Duration = Duration::from_millis(5);
 pub struct ResponseBody {
     content: ResponseContent,
     /// What has been read ahead; boxed, as streams, which stay, have none.
-    first: Option<Box<Result<Bytes, Error>>>,
+    first: Option<Box<Result<Frame<Bytes>, Error>>>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -226,7 +242,7 @@ impl ResponseBody {
             _ => None,
         };
         if short.is_some_and(|length| length <= SHORT) {
-            let next = poll_fn(|context| self.poll_next(context));
+            let next = poll_fn(|context| self.poll_frame(context));
             if let Ok(Some(next)) = timeout(RIGHT_BEHIND, next).await {
                 self.first = Some(Box::new(next));
             }
@@ -239,15 +255,35 @@ impl ResponseBody {
         failed.err()
     }
 
-    /// The next chunk; `None` at the end of a complete body.
+    /// The next chunk; `None` at the end of a complete body. Trailers have no place in ASGI: they
+    /// end here.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            let frame = match ready!(self.poll_frame(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => frame,
+            };
+            if let Ok(data) = frame.into_data() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
+
+    /// The next chunk, or the trailers; `None` at the end of a complete body.
+    pub fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(*first));
         }
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),
-            ResponseContent::Http { incoming, .. } => poll_incoming(incoming, context),
-            ResponseContent::Memory { reader, .. } => reader.poll_next(context),
+            ResponseContent::Http { incoming, .. } => Pin::new(incoming)
+                .poll_frame(context)
+                .map_err(|error| failure::body(&error)),
+            ResponseContent::Memory { reader, .. } => reader.poll_next(context).map_ok(Frame::data),
         };
         let Poll::Ready(next) = next else {
             return self.poll_idle(context).map(|error| Some(Err(error)));
@@ -291,22 +327,5 @@ impl ResponseBody {
             Kind::ReadTimeout,
             "the upstream stopped in the middle of its answer",
         ))
-    }
-}
-
-fn poll_incoming(
-    incoming: &mut Incoming,
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, Error>>> {
-    loop {
-        let frame = match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(failure::body(&error)))),
-            Some(Ok(frame)) => frame,
-        };
-        // Trailers have no place in ASGI: they end here.
-        if let Ok(data) = frame.into_data() {
-            return Poll::Ready(Some(Ok(data)));
-        }
     }
 }

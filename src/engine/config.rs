@@ -49,6 +49,8 @@ pub struct Headers {
     pub drop_response: Vec<HeaderName>,
     /// Where present, only these are sent to the client.
     pub allow_response: Option<Vec<HeaderName>>,
+    /// The client can be sent trailers: it is told which ones to expect.
+    pub trailers: bool,
 }
 
 /// How WebSockets are watched, and what they may carry; `None` is for ever, or any size.
@@ -62,6 +64,19 @@ pub struct WebSockets {
     pub idle_timeout: Option<Duration>,
     /// Octets of one message.
     pub max_message_size: Option<usize>,
+}
+
+/// Which HTTP is spoken with an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// HTTP/1.1 alone.
+    #[default]
+    Never,
+    /// Over TLS as ALPN decides, otherwise HTTP/1.1.
+    Auto,
+    /// HTTP/2 alone, without TLS by prior knowledge. What changes the protocol, as WebSockets do,
+    /// still begins in HTTP/1.1.
+    Always,
 }
 
 /// Everything that makes a relay.
@@ -88,6 +103,10 @@ pub struct Config {
     pub trust: Trust,
     /// The client certificate.
     pub identity: Option<Identity>,
+    /// The name to ask for over TLS, and to check the certificate against; `None` is the target's.
+    pub server_name: Option<String>,
+    /// Which HTTP is spoken.
+    pub http2: Http2,
     /// The upstream lives in this process and is called through the mailbox.
     pub in_memory: bool,
     /// How WebSockets are watched.

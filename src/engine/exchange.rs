@@ -21,6 +21,7 @@ use super::relay::{Relay, Request};
 use super::report::{Observer, Provenance};
 use super::target::{Target, request_target};
 use super::websocket::Switched;
+use super::websocket::handshake::Handshake;
 
 /// A response on its way to the client.
 #[derive(Debug)]
@@ -72,7 +73,8 @@ impl Relay {
                 Ok(mut answer) => {
                     let status = answer.status;
                     if turn.is_with(&to.target) {
-                        let waited = redirects > 0 || matches!(request.body, Source::Streamed(_));
+                        let waited = redirects > 0
+                            || matches!(request.body, Source::Streamed(_) | Source::Pulled(_));
                         turn.answered(status, answer.arrived.into_std(), waited);
                     }
                     if retry.statuses.contains(&status) {
@@ -108,7 +110,7 @@ impl Relay {
                             attempt: retries + 1,
                             turn,
                         };
-                        return self.respond(answer, request.affinity.as_deref(), origin, observer);
+                        return self.respond(answer, &request, origin, observer);
                     }
                 }
             }
@@ -179,21 +181,24 @@ impl Relay {
     fn respond(
         &self,
         answer: Answer,
-        affinity: Option<&Affinity>,
+        request: &Request,
         origin: Provenance,
         observer: &dyn Observer,
     ) -> Result<Response, Error> {
         let policy = &self.response_policy;
         let headers = match &answer.switched {
             None => policy.headers(answer.status, &answer.headers),
-            Some(_) => policy.handshake_headers(&answer.headers),
+            Some(_) => {
+                let passes = request.handshake.as_ref().is_some_and(Handshake::passes);
+                policy.handshake_headers(&answer.headers, passes)
+            }
         };
         let mut headers = headers.inspect_err(|error| {
             self.report(observer, "upstream_error", &origin.to, None, Err(error));
         })?;
         if let Some(sticky) = &self.config.balancing.sticky
             && let Some(value) = origin.turn.member().cookie()
-            && let Some(affinity) = affinity
+            && let Some(affinity) = &request.affinity
             && !affinity.cookies.iter().any(|cookie| cookie == value)
         {
             let line = sticky.line(value, affinity.secure);

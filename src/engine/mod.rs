@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod mailbox;
 pub mod pipe;
 pub mod policy;
+pub mod pull;
 pub mod relay;
 pub mod report;
 pub mod runtime;

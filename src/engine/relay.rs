@@ -20,7 +20,7 @@ use super::policy::budget::RetryBudget;
 use super::policy::cookie::without_cookie;
 use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
 use super::policy::response::ResponsePolicy;
-use super::upstream::connect::Connector;
+use super::upstream::connect::{Connector, Purpose, Speech};
 use super::upstream::tls::TlsError;
 use super::websocket::handshake::Handshake;
 
@@ -103,10 +103,19 @@ impl Relay {
     pub fn new(config: Config) -> Result<Arc<Self>, TlsError> {
         let headers = config.headers.clone();
         let trust = config.trust.clone();
-        let connector = Connector::new(trust, config.identity.clone(), config.timeouts);
+        let speech = Speech {
+            http2: config.http2,
+            server_name: config.server_name.clone(),
+        };
+        let connector = Connector::new(trust, config.identity.clone(), speech, config.timeouts);
         let connector = Arc::new(connector);
         if config.target.origin().secure {
-            connector.tls()?;
+            connector.tls(Purpose::Requests)?;
+        }
+        let mut response_policy =
+            ResponsePolicy::new(headers.drop_response, headers.allow_response);
+        if headers.trailers {
+            response_policy = response_policy.with_trailers();
         }
         Ok(Arc::new(Self {
             request_policy: RequestPolicy::new(
@@ -116,7 +125,7 @@ impl Relay {
                 headers.drop_request,
                 headers.allow_request,
             ),
-            response_policy: ResponsePolicy::new(headers.drop_response, headers.allow_response),
+            response_policy,
             balancer: Balancer::new(
                 config.targets.clone(),
                 config.balancing.clone(),

@@ -9,8 +9,9 @@ use url::Url;
 use super::attempt::Destination;
 use super::balance::turn::Turn;
 use super::doorbell::Doorbell;
-use super::error::Error;
+use super::error::{Error, Kind};
 use super::relay::Relay;
+use super::target::Target;
 use super::upstream::memory::Call;
 
 /// What is told while an exchange goes on.
@@ -55,6 +56,10 @@ impl Relay {
         attempt: u32,
         error: &Error,
     ) {
+        // The client's doing, of which an upstream's log need not know.
+        if error.kind() == Kind::Abandoned {
+            return;
+        }
         let (name, attempt) = if error.kind().is_timeout() {
             ("upstream_timeout", Some(attempt))
         } else if self.config.retry.kinds.contains(&error.kind()) {
@@ -94,17 +99,8 @@ impl Relay {
             true => ("upstream_timeout", Some(origin.attempt)),
             false => ("upstream_error", None),
         };
-        if origin.turn.is_with(&origin.to.target) {
-            origin.turn.interrupted(error);
-        }
+        origin.interrupted(error);
         self.report(observer, name, &origin.to, attempt, Err(error));
-    }
-
-    /// Takes down that a response has come to its end.
-    pub fn completed(&self, origin: &Provenance) {
-        if origin.turn.is_with(&origin.to.target) {
-            origin.turn.completed();
-        }
     }
 
     /// Reports that no target could take a request.
@@ -148,6 +144,34 @@ fn masked_query(query: &str) -> String {
         None => "***".to_owned(),
     });
     parts.collect::<Vec<_>>().join("&")
+}
+
+impl Provenance {
+    /// Takes down that the response has come to its end.
+    pub fn completed(&self) {
+        if self.turn.is_with(&self.to.target) {
+            self.turn.completed();
+        }
+    }
+
+    /// Takes down that the response broke off.
+    pub fn interrupted(&self, error: &Error) {
+        if self.turn.is_with(&self.to.target) {
+            self.turn.interrupted(error);
+        }
+    }
+
+    /// The number of the try, counted from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The upstream.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.to.target
+    }
 }
 
 /// A URL for the log: no user information, no query value.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use asgi_relay::engine::balance::settings::{Balancing, TargetSettings};
 use asgi_relay::engine::body::{ResponseBody, Source};
-use asgi_relay::engine::config::{Config, Headers, Limits, Timeouts, WebSockets};
+use asgi_relay::engine::config::{Config, Headers, Http2, Limits, Timeouts, WebSockets};
 use asgi_relay::engine::deliver::{ExchangeMailbox, deliver};
 use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::error::{Error, Kind};
@@ -120,6 +120,8 @@ pub(crate) fn config(url: &str) -> Config {
         follow_redirects: false,
         trust: Trust::Anyone,
         identity: None,
+        server_name: None,
+        http2: Http2::Never,
         in_memory: false,
         web_sockets: WebSockets::default(),
         report: false,

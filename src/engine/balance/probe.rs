@@ -18,6 +18,7 @@ use crate::engine::error::{Error, Kind};
 use crate::engine::target::{Target, origin_form, request_target};
 use crate::engine::upstream::connect::{Connection, Connector, Purpose};
 use crate::engine::upstream::failure;
+use crate::engine::upstream::sender::{Sender, multiplexed};
 
 /// How checks introduce themselves.
 const NAME: HeaderValue = HeaderValue::from_static("asgi-relay-health-check");
@@ -160,8 +161,11 @@ async fn head(
     for (name, value) in &check.headers {
         headers.insert(name, value.clone());
     }
-    let answer = connection.0.sender.send_request(request).await;
+    if matches!(connection.0.sender, Sender::Http2(_)) {
+        multiplexed(&mut request, target.origin().secure)?;
+    }
+    let answer = connection.0.sender.send(request).await;
     answer
         .map(|answer| answer.status())
-        .map_err(|error| failure::head(&error))
+        .map_err(|failed| failure::head(failed.error()))
 }

@@ -105,7 +105,8 @@ fn mount_of<'a>(scope: &ScopePath<'a>) -> &'a str {
 }
 
 /// How many octets of `raw` decode to exactly `decoded`, if it starts so.
-fn raw_prefix_length(raw: &[u8], decoded: &[u8]) -> Option<usize> {
+#[must_use]
+pub fn raw_prefix_length(raw: &[u8], decoded: &[u8]) -> Option<usize> {
     if raw.starts_with(decoded) {
         return Some(decoded.len());
     }

@@ -1,7 +1,7 @@
 //! The response policy: which of the upstream's headers the client gets, and whether the head can
 //! be trusted at all. Pure.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode};
 
 use super::headers::{HeaderList, NameSet, hop_by_hop, name_set, nominated};
@@ -29,6 +29,13 @@ impl ResponsePolicy {
         }
     }
 
+    /// Also passes what announces trailers.
+    #[must_use]
+    pub fn with_trailers(mut self) -> Self {
+        self.removed.remove(TRAILER);
+        self
+    }
+
     /// The headers for the client.
     ///
     /// # Errors
@@ -43,19 +50,29 @@ impl ResponsePolicy {
         self.list(status, headers)
     }
 
-    /// The headers of an accepted handshake for the client, without those of the hop's own.
+    /// The headers of an accepted handshake for the client, without those of the hop's own, unless
+    /// the handshake `passes` through to the client.
     ///
     /// # Errors
     /// As for [`ResponsePolicy::headers`].
-    pub fn handshake_headers(&self, headers: &HeaderMap) -> Result<HeaderList, Error> {
+    pub fn handshake_headers(
+        &self,
+        headers: &HeaderMap,
+        passes: bool,
+    ) -> Result<HeaderList, Error> {
         let mut list = self.list(StatusCode::NO_CONTENT, headers)?;
-        list.retain(|(name, _)| !is_own(name));
+        list.retain(|(name, _)| passes || !is_own(name));
         Ok(list)
     }
 
     fn list(&self, status: StatusCode, headers: &HeaderMap) -> Result<HeaderList, Error> {
         let mut nominees = NameSet::default();
         for value in headers.get_all(CONNECTION) {
+            // Nearly all there is, and names nothing.
+            let usual = |word: &[u8]| value.as_bytes().eq_ignore_ascii_case(word);
+            if usual(b"keep-alive") || usual(b"close") {
+                continue;
+            }
             if !nominated(value.as_bytes(), &mut nominees) {
                 return Err(Error::new(Kind::Protocol, "too many names in Connection"));
             }

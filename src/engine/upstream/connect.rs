@@ -1,4 +1,4 @@
-//! Opening a connection: resolve, connect, TLS, HTTP/1.1, all within `timeout.connect`.
+//! Opening a connection: resolve, connect, TLS, which HTTP, all within `timeout.connect`.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use http::Uri;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -19,10 +19,10 @@ use tower_service::Service;
 
 use super::failure::io_error;
 use super::resolve::{ResolveError, Resolver};
+use super::sender::{self, Sender};
 use super::socket::{Socket, SocketIo, Stream};
 use super::tls::{Identity, TlsError, Trust, client_config};
-use crate::engine::body::RequestBody;
-use crate::engine::config::Timeouts;
+use crate::engine::config::{Http2, Timeouts};
 use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::MESSAGE;
 use crate::engine::target::{Endpoint, Origin};
@@ -40,7 +40,7 @@ const NOT_IN_TIME: &str = "not connected in time";
 #[derive(Debug)]
 pub struct Connection {
     /// hyper's handle.
-    pub sender: SendRequest<RequestBody>,
+    pub sender: Sender,
     /// The task that reads and writes; aborting it closes the connection.
     pub task: AbortHandle,
     /// The socket, while the task lives.
@@ -56,20 +56,36 @@ pub enum Purpose {
     Upgrade,
 }
 
+/// What is spoken over connections, and to whom.
+#[derive(Debug, Clone, Default)]
+pub struct Speech {
+    /// Which HTTP.
+    pub http2: Http2,
+    /// The name to ask for over TLS, where it is not the host's.
+    pub server_name: Option<String>,
+}
+
 /// Opens connections.
 #[derive(Debug)]
 pub struct Connector {
     tcp: HttpConnector<Resolver>,
     trust: Trust,
     identity: Option<Identity>,
-    tls: OnceLock<Arc<ClientConfig>>,
+    /// For requests, and for handshakes of other protocols.
+    tls: [OnceLock<Arc<ClientConfig>>; 2],
+    speech: Speech,
     timeouts: Timeouts,
 }
 
 impl Connector {
     /// A connector that reads certificates when it first needs them.
     #[must_use]
-    pub fn new(trust: Trust, identity: Option<Identity>, timeouts: Timeouts) -> Self {
+    pub fn new(
+        trust: Trust,
+        identity: Option<Identity>,
+        speech: Speech,
+        timeouts: Timeouts,
+    ) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
         tcp.set_nodelay(true);
         // Shared out among a name's addresses, so that one that is silent leaves time for others.
@@ -79,7 +95,8 @@ impl Connector {
             tcp,
             trust,
             identity,
-            tls: OnceLock::new(),
+            tls: Default::default(),
+            speech,
             timeouts,
         }
     }
@@ -88,12 +105,29 @@ impl Connector {
     ///
     /// # Errors
     /// Where certificates or keys cannot be used.
-    pub fn tls(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        if let Some(config) = self.tls.get() {
+    pub fn tls(&self, purpose: Purpose) -> Result<Arc<ClientConfig>, TlsError> {
+        let [requests, upgrades] = &self.tls;
+        let (place, protocols): (_, &[&str]) = match (purpose, self.speech.http2) {
+            (Purpose::Upgrade, _) => (upgrades, &["http/1.1"]),
+            (Purpose::Requests, Http2::Never) => (requests, &["http/1.1"]),
+            (Purpose::Requests, Http2::Auto) => (requests, &["h2", "http/1.1"]),
+            (Purpose::Requests, Http2::Always) => (requests, &["h2"]),
+        };
+        if let Some(config) = place.get() {
             return Ok(Arc::clone(config));
         }
-        let config = client_config(&self.trust, self.identity.as_ref())?;
-        Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+        let config = client_config(&self.trust, self.identity.as_ref(), protocols)?;
+        Ok(Arc::clone(place.get_or_init(|| Arc::new(config))))
+    }
+
+    /// Whether requests to `origin` may share a connection.
+    #[must_use]
+    pub fn may_multiplex(&self, origin: &Origin) -> bool {
+        match self.speech.http2 {
+            Http2::Never => false,
+            Http2::Auto => origin.secure,
+            Http2::Always => true,
+        }
     }
 
     /// A connection to `origin`.
@@ -130,17 +164,22 @@ impl Connector {
         let socket = Socket::new(stream);
         let weak = Arc::downgrade(&socket);
         let io = SocketIo::new(socket, self.timeouts.write);
+        let always = self.speech.http2 == Http2::Always && purpose == Purpose::Requests;
         if !origin.secure {
-            return serve(io, weak, purpose).await;
+            return serve(io, weak, purpose, always).await;
         }
         let tls_error = |reason: String| Error::not_sent(Kind::Tls, reason);
-        let config = self.tls().map_err(|error| tls_error(error.to_string()))?;
+        let config = self
+            .tls(purpose)
+            .map_err(|error| tls_error(error.to_string()))?;
+        let host = self.speech.server_name.as_deref().unwrap_or(host);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|error| tls_error(error.to_string()))?;
         let io = TlsConnector::from(config).connect(name, io).await;
         // rustls names the certificate's fault, never a secret.
         let io = io.map_err(|error| tls_error(error.to_string()))?;
-        serve(io, weak, purpose).await
+        let http2 = always || io.get_ref().1.alpn_protocol() == Some(b"h2");
+        serve(io, weak, purpose, http2).await
     }
 
     async fn open_tcp(&self, host: &str, port: u16) -> Result<Stream, Error> {
@@ -158,11 +197,24 @@ impl Connector {
     }
 }
 
-/// Speaks HTTP/1.1 over `io` in a task of its own.
-async fn serve<I>(io: I, socket: Weak<Socket>, purpose: Purpose) -> Result<Connection, Error>
+/// Speaks HTTP over `io` in a task of its own.
+async fn serve<I>(
+    io: I,
+    socket: Weak<Socket>,
+    purpose: Purpose,
+    http2: bool,
+) -> Result<Connection, Error>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    if http2 {
+        let (sender, work) = sender::handshake(io).await?;
+        return Ok(Connection {
+            sender: Sender::Http2(sender),
+            task: tokio::spawn(work).abort_handle(),
+            socket,
+        });
+    }
     let handshake = http1::Builder::new()
         .max_buf_size(READ_BUFFER)
         .max_headers(MAX_HEADERS)
@@ -177,7 +229,7 @@ where
     };
     let task = task.abort_handle();
     Ok(Connection {
-        sender,
+        sender: Sender::Http1(sender),
         task,
         socket,
     })

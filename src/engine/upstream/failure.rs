@@ -12,6 +12,9 @@ pub fn head(error: &hyper::Error) -> Error {
     if let Some(own) = find(error) {
         return own;
     }
+    if let Some(error) = stream(error) {
+        return error;
+    }
     if error.is_incomplete_message() {
         return Error::new(
             Kind::Protocol,
@@ -39,6 +42,9 @@ pub fn body(error: &hyper::Error) -> Error {
     if let Some(own) = find(error) {
         return own;
     }
+    if let Some(error) = stream(error) {
+        return error;
+    }
     if error.is_incomplete_message() {
         return Error::new(
             Kind::Protocol,
@@ -61,6 +67,28 @@ pub fn body(error: &hyper::Error) -> Error {
         Some(error) => Error::new(Kind::Read, error.kind().to_string()),
         None => Error::new(Kind::Protocol, "the response body is malformed"),
     }
+}
+
+/// The failure of one of many requests on an HTTP/2 connection.
+fn stream(error: &(dyn StdError + 'static)) -> Option<Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return Some(match error.reason() {
+                // RFC 9113 §8.7: it has not been looked at.
+                Some(h2::Reason::REFUSED_STREAM) => {
+                    Error::not_sent(Kind::Read, "the upstream refused the stream")
+                }
+                Some(_) if error.is_reset() && error.is_remote() => {
+                    Error::new(Kind::Protocol, "the upstream reset the stream")
+                }
+                Some(_) => Error::new(Kind::Protocol, "the upstream broke the protocol"),
+                None => Error::new(Kind::Read, "the connection was closed"),
+            });
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Our own error, where it went through hyper or an `io::Error` on its way here.

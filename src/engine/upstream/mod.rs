@@ -3,7 +3,9 @@
 pub mod connect;
 pub mod failure;
 pub mod memory;
+pub mod multiplex;
 pub mod pool;
 pub mod resolve;
+pub mod sender;
 pub mod socket;
 pub mod tls;

@@ -14,6 +14,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{Connection, Connector, Purpose};
+use super::multiplex::{Multiplexed, Stream};
+use super::sender::Sender;
 use super::socket::Socket;
 use crate::engine::body::Sent;
 use crate::engine::config::Limits;
@@ -26,10 +28,11 @@ pub const LINGER: Duration = Duration::from_millis(100);
 /// The pool of one target, and of wherever that redirects to.
 #[derive(Debug)]
 pub struct Pool {
-    connector: Arc<Connector>,
-    limits: Limits,
+    pub(super) connector: Arc<Connector>,
+    pub(super) limits: Limits,
     wait: Option<Duration>,
-    slots: Arc<Semaphore>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) multiplexed: Arc<Multiplexed>,
     idle: Mutex<Idle>,
 }
 
@@ -71,6 +74,7 @@ impl Pool {
             limits,
             wait,
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            multiplexed: Arc::default(),
             idle: Mutex::default(),
         })
     }
@@ -88,6 +92,9 @@ impl Pool {
         origin: &Arc<Origin>,
         freshness: Freshness,
     ) -> Result<Lease, Error> {
+        if self.connector.may_multiplex(origin) && !self.multiplexed.is_plain(origin) {
+            return Box::pin(self.share(origin)).await;
+        }
         let slot = self.slot().await?;
         if freshness != Freshness::New
             && let Some(connection) = self.take_open(origin, freshness).await
@@ -110,7 +117,7 @@ impl Pool {
         Ok(self.lease_of(connection, origin, None, false))
     }
 
-    fn lease_of(
+    pub(super) fn lease_of(
         self: &Arc<Self>,
         connection: Connection,
         origin: &Arc<Origin>,
@@ -119,7 +126,7 @@ impl Pool {
     ) -> Lease {
         Lease {
             socket: connection.socket.upgrade(),
-            connection: Some(connection),
+            sending: Sending::Connection(connection),
             origin: Arc::clone(origin),
             pool: Arc::clone(self),
             reused,
@@ -128,7 +135,7 @@ impl Pool {
         }
     }
 
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
         let slots = &self.slots;
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return Ok(slot);
@@ -254,6 +261,7 @@ impl Pool {
     pub fn close(&self) {
         let mut idle = self.lock();
         idle.closed = true;
+        self.multiplexed.close();
         for kept in idle.connections.drain(..) {
             kept.connection.task.abort();
         }
@@ -279,17 +287,37 @@ async fn reap(pool: Weak<Pool>, first: Instant) {
 /// A connection in use, with its slot.
 #[derive(Debug)]
 pub struct Lease {
-    connection: Option<Connection>,
-    socket: Option<Arc<Socket>>,
-    origin: Arc<Origin>,
-    pool: Arc<Pool>,
-    reused: bool,
-    upload: Option<Arc<Sent>>,
+    pub(super) sending: Sending,
+    pub(super) socket: Option<Arc<Socket>>,
+    pub(super) origin: Arc<Origin>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) reused: bool,
+    pub(super) upload: Option<Arc<Sent>>,
     /// `None` for a connection that is opened for a handshake.
-    slot: Option<OwnedSemaphorePermit>,
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+}
+
+/// What a request is sent over.
+#[derive(Debug)]
+pub(super) enum Sending {
+    /// A connection of its own, which ends where it is not given back.
+    Connection(Connection),
+    /// Part of one that is shared.
+    Stream(
+        Sender,
+        #[expect(dead_code, reason = "counted as long as it is held")] Stream,
+    ),
+    /// Given back.
+    Nothing,
 }
 
 impl Lease {
+    /// Whether requests share the connection.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        matches!(self.sending, Sending::Stream(..))
+    }
+
     /// Whether the connection has served a request before.
     #[must_use]
     pub fn is_reused(&self) -> bool {
@@ -308,10 +336,14 @@ impl Lease {
         self.socket.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
-    /// The connection, to send a request whose body is `upload`.
-    pub fn connection(&mut self, upload: Option<Arc<Sent>>) -> Option<&mut Connection> {
+    /// What sends a request whose body is `upload`.
+    pub fn sender(&mut self, upload: Option<Arc<Sent>>) -> Option<&mut Sender> {
         self.upload = upload;
-        self.connection.as_mut()
+        match &mut self.sending {
+            Sending::Connection(connection) => Some(&mut connection.sender),
+            Sending::Stream(sender, _) => Some(sender),
+            Sending::Nothing => None,
+        }
     }
 
     /// The exchange is complete: keeps the connection, unless part of the request is unsent.
@@ -320,7 +352,8 @@ impl Lease {
         if unsent {
             return;
         }
-        let Some(mut connection) = self.connection.take() else {
+        let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
+        let Sending::Connection(mut connection) = sending else {
             return;
         };
         if self.slot.is_none() {
@@ -354,7 +387,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
+        if let Sending::Connection(connection) = &self.sending {
             if let Some(socket) = &self.socket {
                 socket.reset_on_close();
             }

@@ -27,10 +27,64 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn socket(&self) -> SockRef<'_> {
+    /// The socket, for its options.
+    #[must_use]
+    pub fn socket(&self) -> SockRef<'_> {
         match self {
             Self::Tcp(stream) => SockRef::from(stream),
             Self::Unix(stream) => SockRef::from(stream),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, octets),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }
@@ -198,10 +252,7 @@ impl AsyncRead for SocketIo {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let mut shared = self.socket.lock();
-        let read = match &mut shared.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        };
+        let read = Pin::new(&mut shared.stream).poll_read(context, buffer);
         if read.is_ready() {
             shared.active_at = Instant::now();
         }
@@ -223,9 +274,8 @@ impl AsyncWrite for SocketIo {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.get_mut()
-            .write_with(context, octets.len(), |stream, context| match stream {
-                Stream::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
-                Stream::Unix(stream) => Pin::new(stream).poll_write(context, octets),
+            .write_with(context, octets.len(), |stream, context| {
+                Pin::new(stream).poll_write(context, octets)
             })
     }
 
@@ -236,9 +286,8 @@ impl AsyncWrite for SocketIo {
     ) -> Poll<io::Result<usize>> {
         let length = parts.iter().map(|part| part.len()).sum();
         self.get_mut()
-            .write_with(context, length, |stream, context| match stream {
-                Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-                Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            .write_with(context, length, |stream, context| {
+                Pin::new(stream).poll_write_vectored(context, parts)
             })
     }
 
@@ -251,9 +300,6 @@ impl AsyncWrite for SocketIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket.lock().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+        Pin::new(&mut self.socket.lock().stream).poll_shutdown(context)
     }
 }

@@ -40,11 +40,15 @@ pub struct TlsError {
     pub reason: String,
 }
 
-/// A client configuration, HTTP/1.1 only.
+/// A client configuration that offers `protocols` in ALPN.
 ///
 /// # Errors
 /// Where a file cannot be read or holds nothing usable.
-pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
+pub fn client_config(
+    trust: &Trust,
+    identity: Option<&Identity>,
+    protocols: &[&str],
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -65,7 +69,8 @@ pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Clien
                 .map_err(|error| cert(&identity.key, error))?
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let octets = |name: &&str| name.as_bytes().to_vec();
+    config.alpn_protocols = protocols.iter().map(octets).collect();
     Ok(config)
 }
 
@@ -96,7 +101,11 @@ fn platform_roots() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
+/// The authorities in a PEM file, or in a folder of such files.
+///
+/// # Errors
+/// Where there is none.
+pub fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
     let failed = |error: &dyn fmt::Display| verify(format!("{}: {error}", path.display()));
     let files = if path.is_dir() {
         let entries = std::fs::read_dir(path).map_err(|error| failed(&error))?;
@@ -119,9 +128,14 @@ fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-type Chain = Vec<CertificateDer<'static>>;
+/// A certificate and what chains it to its authority.
+pub type Chain = Vec<CertificateDer<'static>>;
 
-fn load_identity(identity: &Identity) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {
+/// Reads a certificate chain and its key.
+///
+/// # Errors
+/// Where a file cannot be read or holds nothing usable.
+pub fn load_identity(identity: &Identity) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {
     let path = &identity.certificate;
     let chain: Result<Chain, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let chain = chain.map_err(|error| cert(path, error))?;

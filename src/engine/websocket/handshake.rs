@@ -12,9 +12,20 @@ use crate::engine::policy::request::BadRequest;
 
 /// One handshake with an upstream.
 #[derive(Debug, Clone)]
-pub struct Handshake {
-    key: String,
-    subprotocols: Vec<String>,
+pub struct Handshake(
+    // Boxed, as every request has room for one.
+    Box<Mode>,
+);
+
+#[derive(Debug, Clone)]
+enum Mode {
+    /// The engine speaks WebSocket with the upstream.
+    Ends {
+        key: String,
+        subprotocols: Vec<String>,
+    },
+    /// The client and the upstream speak with each other, in a protocol of this name.
+    Passes { protocol: HeaderValue },
 }
 
 impl Handshake {
@@ -23,10 +34,23 @@ impl Handshake {
     pub fn new(mut subprotocols: Vec<String>) -> Self {
         // Some test clients offer one without a name where they offer none.
         subprotocols.retain(|name| !name.trim().is_empty());
-        Self {
+        Self(Box::new(Mode::Ends {
             key: generate_key(),
             subprotocols,
-        }
+        }))
+    }
+
+    /// A handshake that is the client's own, for an upgrade to `protocol`: whatever the client and
+    /// the upstream agree on is theirs.
+    #[must_use]
+    pub fn passing(protocol: HeaderValue) -> Self {
+        Self(Box::new(Mode::Passes { protocol }))
+    }
+
+    /// Whether it is the client's own.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(*self.0, Mode::Passes { .. })
     }
 
     /// Puts the handshake's headers in place of the client's, which belong to its own hop.
@@ -34,6 +58,14 @@ impl Handshake {
     /// # Errors
     /// [`BadRequest::Header`] for a subprotocol that is no header value.
     pub fn apply(&self, headers: &mut HeaderMap) -> Result<(), BadRequest> {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        let (key, subprotocols) = match &*self.0 {
+            Mode::Ends { key, subprotocols } => (key, subprotocols),
+            Mode::Passes { protocol } => {
+                headers.insert(UPGRADE, protocol.clone());
+                return Ok(());
+            }
+        };
         let own: Vec<HeaderName> = headers
             .keys()
             .filter(|name| is_own(name))
@@ -42,16 +74,12 @@ impl Handshake {
         for name in own {
             headers.remove(name);
         }
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         let value = |text: &str| HeaderValue::from_str(text).map_err(|_| BadRequest::Header);
-        headers.insert(SEC_WEBSOCKET_KEY, value(&self.key)?);
-        if !self.subprotocols.is_empty() {
-            headers.insert(
-                SEC_WEBSOCKET_PROTOCOL,
-                value(&self.subprotocols.join(", "))?,
-            );
+        headers.insert(SEC_WEBSOCKET_KEY, value(key)?);
+        if !subprotocols.is_empty() {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, value(&subprotocols.join(", "))?);
         }
         Ok(())
     }
@@ -67,11 +95,21 @@ impl Handshake {
                 tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
             })
         };
-        if !names(UPGRADE, "websocket") || !names(CONNECTION, "upgrade") {
+        let (key, protocol) = match &*self.0 {
+            Mode::Ends { key, .. } => (key, "websocket"),
+            Mode::Passes { protocol } => {
+                let protocol = protocol.to_str().unwrap_or_default();
+                return match names(UPGRADE, protocol) {
+                    true => Ok(None),
+                    false => Err(refused("it upgrades to another protocol")),
+                };
+            }
+        };
+        if !names(UPGRADE, protocol) || !names(CONNECTION, "upgrade") {
             return Err(refused("it does not upgrade to WebSocket"));
         }
         let mut accepts = headers.get_all(SEC_WEBSOCKET_ACCEPT).iter();
-        let accept = derive_accept_key(self.key.as_bytes());
+        let accept = derive_accept_key(key.as_bytes());
         if accepts.next().map(HeaderValue::as_bytes) != Some(accept.as_bytes())
             || accepts.next().is_some()
         {
@@ -93,7 +131,10 @@ impl Handshake {
             return Ok(None);
         };
         let choice = choice.to_str().unwrap_or_default();
-        let offered = self.subprotocols.iter().any(|offer| offer == choice);
+        let offered = match &*self.0 {
+            Mode::Ends { subprotocols, .. } => subprotocols.iter().any(|offer| offer == choice),
+            Mode::Passes { .. } => true,
+        };
         if !offered || choices.next().is_some() {
             return Err(refused("it has a subprotocol that was not offered"));
         }
@@ -119,8 +160,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(UPGRADE, HeaderValue::from_static("WebSocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
-        let accept = derive_accept_key(handshake.key.as_bytes());
-        if let Ok(accept) = HeaderValue::from_str(&accept) {
+        if let Mode::Ends { key, .. } = &*handshake.0
+            && let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        {
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
         for (name, value) in change {
@@ -146,6 +188,29 @@ mod tests {
         ] {
             assert_eq!(outcome(&[wrong]), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_handshake_that_passes_is_the_clients() {
+        let handshake = Handshake::passing(HeaderValue::from_static("WebSocket"));
+        let mut headers = HeaderMap::new();
+        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("theirs"));
+        assert!(handshake.apply(&mut headers).is_ok());
+        assert_eq!(
+            headers.get(SEC_WEBSOCKET_KEY),
+            Some(&HeaderValue::from_static("theirs"))
+        );
+        assert_eq!(
+            headers.get(UPGRADE),
+            Some(&HeaderValue::from_static("WebSocket"))
+        );
+        let extension = ("sec-websocket-extensions", "permessage-deflate");
+        assert!(handshake.check(&answer(&handshake, &[extension])).is_ok());
+        assert!(
+            handshake
+                .check(&answer(&handshake, &[("upgrade", "other")]))
+                .is_err()
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ const WRITE_BUFFER: usize = 64 * 1024;
 pub const MAX_MESSAGE: usize = 1 << 30;
 
 /// A connection after its handshake.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// A writer that waits is watched by pings from now on, not by the timeout of requests.
     fn lift_write_timeout(&mut self);
 }
@@ -76,10 +76,8 @@ impl SocketPeer {
     /// # Errors
     /// [`Kind::Protocol`] where the connection ended meanwhile.
     pub async fn new(switching: Switching, max_message_size: Option<usize>) -> Result<Self, Error> {
-        let lost = || Error::new(Kind::Read, "the connection was closed after its handshake");
-        let upgraded = switching.upgrade.await.map_err(|_| lost())?;
-        let (mut io, read) = take_apart(upgraded).ok_or_else(lost)?;
-        io.lift_write_timeout();
+        let socket = Weak::clone(&switching.socket);
+        let (io, read) = switching.connection().await?;
         let most = max_message_size.unwrap_or(MAX_MESSAGE).min(MAX_MESSAGE);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -98,7 +96,7 @@ impl SocketPeer {
             closed: false,
             deaf: false,
             ended: false,
-            socket: switching.socket,
+            socket,
         })
     }
 
@@ -279,4 +277,19 @@ pub struct Switching {
     pub upgrade: OnUpgrade,
     /// The socket below it.
     pub socket: Weak<Socket>,
+}
+
+impl Switching {
+    /// The connection, and what has been read from it already. Its writes may wait for as long as
+    /// they like.
+    ///
+    /// # Errors
+    /// [`Kind::Read`] where the connection ended meanwhile.
+    pub async fn connection(self) -> Result<(Box<dyn Io>, Bytes), Error> {
+        let lost = || Error::new(Kind::Read, "the connection was closed after its handshake");
+        let upgraded = self.upgrade.await.map_err(|_| lost())?;
+        let (mut io, read) = take_apart(upgraded).ok_or_else(lost)?;
+        io.lift_write_timeout();
+        Ok((io, read))
+    }
 }

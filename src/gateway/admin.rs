@@ -1,0 +1,122 @@
+//! The admin listener: `/healthz` for load balancers, `/metrics` for Prometheus.
+
+mod render;
+
+use std::convert::Infallible;
+use std::net::TcpListener as Socket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::log::Log;
+use super::worker::Worker;
+
+/// Requests that are served at once.
+const MOST: usize = 64;
+
+/// How long one connection may take for a request's head.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is shown.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// All workers.
+    pub workers: Vec<Arc<Worker>>,
+    /// Where lines may have been dropped.
+    pub log: Log,
+    /// The gateway stops: no new clients should be sent to it.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// Serves it until the runtime ends.
+pub async fn serve(socket: Socket, admin: Admin) {
+    let Ok(socket) = TcpListener::from_std(socket) else {
+        return;
+    };
+    let places = Arc::new(tokio::sync::Semaphore::new(MOST));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, _)) = socket.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = admin.answer(&request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that leaves is nobody's concern.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+}
+
+impl Admin {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Text> {
+        let (status, kind, text) = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/healthz") => {
+                match self.draining.load(Ordering::Relaxed) {
+                    true => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        PLAIN,
+                        "draining\n".to_owned(),
+                    ),
+                    false => (StatusCode::OK, PLAIN, "ok\n".to_owned()),
+                }
+            }
+            (&Method::GET | &Method::HEAD, "/metrics") => {
+                (StatusCode::OK, PROMETHEUS, render::metrics(self))
+            }
+            (_, "/healthz" | "/metrics") => {
+                let text = "Method Not Allowed\n".to_owned();
+                (StatusCode::METHOD_NOT_ALLOWED, PLAIN, text)
+            }
+            _ => (StatusCode::NOT_FOUND, PLAIN, "Not Found\n".to_owned()),
+        };
+        let mut response = Response::new(Text(Some(text.into())));
+        *response.status_mut() = status;
+        let kind = HeaderValue::from_static(kind);
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A body that is there as a whole.
+struct Text(Option<Bytes>);
+
+impl Body for Text {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Ready(self.get_mut().0.take().map(Frame::data).map(Ok))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
+    }
+}

@@ -1,0 +1,228 @@
+//! What a client gets: an upstream's response as it streams, or a short text of the gateway's own.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::account::Account;
+use super::client::Manners;
+use crate::engine::body::ResponseBody;
+use crate::engine::error::Error;
+use crate::engine::report::Provenance;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct Answer {
+    content: Content,
+    account: Account,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Whole(Bytes),
+    Upstream(Box<Upstream>),
+}
+
+/// A response that is still coming.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What has come of it already.
+    pub first: Option<Frame<Bytes>>,
+    /// The rest.
+    pub body: ResponseBody,
+    /// Where it comes from; counted there until it is complete.
+    pub origin: Provenance,
+    /// To make a failure visible.
+    pub manners: Arc<Manners>,
+}
+
+impl Answer {
+    /// An upstream's body.
+    #[must_use]
+    pub fn upstream(mut upstream: Upstream, account: Account) -> Self {
+        let content = if upstream.body.is_ended() {
+            upstream.origin.completed();
+            match upstream.first.take().map(Frame::into_data) {
+                None => Content::Empty,
+                Some(Ok(data)) => Content::Whole(data),
+                Some(Err(trailers)) => {
+                    upstream.first = Some(trailers);
+                    Content::Upstream(Box::new(upstream))
+                }
+            }
+        } else {
+            Content::Upstream(Box::new(upstream))
+        };
+        Self { content, account }
+    }
+
+    /// A few octets.
+    #[must_use]
+    pub fn whole(octets: Bytes, account: Account) -> Self {
+        let content = match octets.is_empty() {
+            true => Content::Empty,
+            false => Content::Whole(octets),
+        };
+        Self { content, account }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let next = match &mut this.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Whole(octets) => {
+                let octets = std::mem::take(octets);
+                this.content = Content::Empty;
+                Poll::Ready(Some(Ok(Frame::data(octets))))
+            }
+            Content::Upstream(upstream) => match upstream.first.take() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => upstream.body.poll_frame(context),
+            },
+        };
+        match &next {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.account.sent(frame.data_ref().map_or(0, Bytes::len));
+                if let Content::Upstream(upstream) = &this.content
+                    && upstream.body.is_ended()
+                {
+                    upstream.origin.completed();
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.account.failed(error);
+                if let Content::Upstream(upstream) = &this.content {
+                    upstream.origin.interrupted(error);
+                    upstream.manners.break_off();
+                }
+            }
+            Poll::Ready(None) => this.account.complete(),
+            Poll::Pending => {}
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(_) => false,
+            Content::Upstream(upstream) => upstream.first.is_none() && upstream.body.is_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
+            Content::Upstream(_) => SizeHint::new(),
+        }
+    }
+}
+
+/// An answer of the gateway's own: plain text, and perhaps one header more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The body.
+    pub text: String,
+    /// What goes with it.
+    pub header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Reply {
+    /// Nothing but a text.
+    #[must_use]
+    pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+            header: None,
+        }
+    }
+
+    /// 400, with the reason.
+    #[must_use]
+    pub fn bad_request(reason: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("Bad request: {reason}"))
+    }
+
+    /// 405, with what is allowed.
+    #[must_use]
+    pub fn not_allowed(allowed: &[http::Method]) -> Self {
+        let names: Vec<_> = allowed.iter().map(http::Method::as_str).collect();
+        let value = HeaderValue::from_str(&names.join(", "));
+        Self {
+            header: value.ok().map(|value| (ALLOW, value)),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+        }
+    }
+
+    /// 308 to `location`.
+    #[must_use]
+    pub fn redirect(location: HeaderValue) -> Self {
+        Self {
+            header: Some((LOCATION, location)),
+            ..Self::new(StatusCode::PERMANENT_REDIRECT, "Permanent Redirect")
+        }
+    }
+
+    /// 429, with the seconds until there is a token.
+    #[must_use]
+    pub fn too_many(seconds: u64) -> Self {
+        Self {
+            header: Some((RETRY_AFTER, HeaderValue::from(seconds))),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests")
+        }
+    }
+
+    /// What the engine's error says.
+    #[must_use]
+    pub fn failure(error: &Error) -> Self {
+        let (status, text) = error.response();
+        let after = error.retry_after().map(HeaderValue::from);
+        Self {
+            header: after.map(|after| (RETRY_AFTER, after)),
+            ..Self::new(status, text)
+        }
+    }
+
+    /// As the gateway's own answer.
+    #[must_use]
+    pub fn refusal(self, mut account: Account) -> Response<Answer> {
+        account.answered(self.status, 0, 0);
+        self.response(account)
+    }
+
+    /// As a response.
+    #[must_use]
+    pub fn response(self, account: Account) -> Response<Answer> {
+        let length = self.text.len();
+        let mut response = Response::new(Answer::whole(self.text.into(), account));
+        *response.status_mut() = self.status;
+        let headers: &mut HeaderMap = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+}

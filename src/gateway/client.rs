@@ -1,0 +1,166 @@
+//! A client's connection as octets: a socket that tells its watch what happens, and that does not
+//! cut off a client which is still sending when it has its answer.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::watch::Watch;
+use crate::engine::upstream::socket::Stream;
+
+/// How long a client that is still sending may go on after its answer, which a reset would take
+/// from it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the owner of a connection may know of its socket.
+#[derive(Debug, Default)]
+pub struct Manners {
+    unread: AtomicBool,
+    reset: AtomicBool,
+}
+
+impl Manners {
+    /// Part of a request has not been read: the connection ends when the client does.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// An answer is not complete: the connection must not end as if it were.
+    pub fn break_off(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client's socket.
+#[derive(Debug)]
+pub struct ClientIo {
+    stream: Stream,
+    watch: Arc<Watch>,
+    manners: Arc<Manners>,
+    /// What was read before the protocol was known.
+    early: Bytes,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl ClientIo {
+    /// A socket that tells `watch` what happens.
+    #[must_use]
+    pub fn new(stream: Stream, watch: Arc<Watch>) -> Self {
+        Self {
+            stream,
+            watch,
+            manners: Arc::default(),
+            early: Bytes::new(),
+            linger: None,
+        }
+    }
+
+    /// What has been read is read again.
+    pub fn give_back(&mut self, early: Bytes) {
+        self.early = early;
+    }
+
+    /// To tell how the connection is to end.
+    #[must_use]
+    pub fn manners(&self) -> Arc<Manners> {
+        Arc::clone(&self.manners)
+    }
+
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let timer = self
+            .linger
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut space = [std::mem::MaybeUninit::uninit(); 4096];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.watch.block(result.is_pending());
+        result
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.early.is_empty() {
+            let count = this.early.len().min(buffer.remaining());
+            buffer.put_slice(this.early.get(..count).unwrap_or_default());
+            this.early.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            this.watch.heard();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, octets);
+        self.written(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            // A head that was refused is seldom read to its end, either.
+            if !this.manners.unread.load(Ordering::Relaxed) && !this.watch.is_in_head() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.poll_linger(context)
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        if self.manners.reset.load(Ordering::Relaxed) {
+            let _ = self.stream.socket().set_linger(Some(Duration::ZERO));
+        }
+    }
+}

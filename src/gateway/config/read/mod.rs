@@ -1,0 +1,204 @@
+//! From checked values to settings: what a table cannot say, such as what a URL is, or which keys
+//! exclude each other.
+
+mod headers;
+mod health;
+mod route;
+mod server;
+mod target;
+
+use std::path::PathBuf;
+
+use http::{HeaderName, Method};
+use url::Host;
+
+use super::check::Check;
+use super::section::{Item, Section};
+use super::settings::{AccessLog, Admin, Bind, LogFormat, Route, Settings};
+
+/// Most routes: each one is looked at for a request that none is for.
+const MOST_ROUTES: usize = 1000;
+
+/// The whole file; anything of it only counts if there was no mistake.
+pub(super) fn settings(check: &mut Check<'_>, root: &Section) -> Settings {
+    let server = server::server(check, root);
+    let limit = server.limits.max_body_size;
+    let mut routes = Vec::new();
+    let rules = root
+        .section("server")
+        .map_or(&[][..], |server| server.list("reverse_proxy"));
+    for item in rules.iter().chain(root.list("routes")) {
+        if let Some(section) = item.section() {
+            routes.push((item, route::route(check, section, limit)));
+        }
+    }
+    let wrong = ["routes", "server"]
+        .iter()
+        .any(|key| !check.is_sound(&root.place_of(key)));
+    if routes.is_empty() && !wrong && !root.misspelt {
+        let place = root.place_of("routes");
+        check.mistake(&place, "no route: name one here or in server.reverse_proxy");
+    }
+    if routes.len() > MOST_ROUTES {
+        let message = format!("{} routes; allowed are {MOST_ROUTES}", routes.len());
+        check.mistake(&root.place_of("routes"), message);
+    } else {
+        tell_doubles(check, &routes);
+    }
+    let admin = root.section("admin").map(|section| admin(check, section));
+    if let Some(admin) = &admin {
+        let bind = Bind::Tcp {
+            host: admin.host.clone(),
+            port: admin.port,
+        };
+        if admin.port != 0
+            && server
+                .listeners
+                .iter()
+                .any(|listener| listener.bind == bind)
+        {
+            check.mistake(
+                &root.place_of("admin"),
+                "the same address as a listener of the server",
+            );
+        }
+    }
+    Settings {
+        server,
+        admin,
+        access_log: root
+            .section("access_log")
+            .map(|section| access_log(check, section)),
+        routes: routes.into_iter().map(|(_, route)| route).collect(),
+    }
+}
+
+/// Two routes that take the same requests: one of them would never get any.
+fn tell_doubles(check: &mut Check<'_>, routes: &[(&Item, Route)]) {
+    fn meet<T: PartialEq>(some: &[T], others: &[T]) -> bool {
+        (some.is_empty() && others.is_empty()) || some.iter().any(|one| others.contains(one))
+    }
+    for (index, (item, route)) in routes.iter().enumerate() {
+        let earlier = routes.iter().take(index).find(|(_, earlier)| {
+            earlier.path == route.path
+                && meet(&earlier.hosts, &route.hosts)
+                && meet(&earlier.methods, &route.methods)
+        });
+        if let Some((first, _)) = earlier
+            && check.is_sound(&first.place)
+            && check.is_sound(&item.place)
+        {
+            let first = &first.place;
+            let message = format!(
+                "takes the same requests as {} on line {}: path, hosts and methods are the same",
+                first.path, first.line
+            );
+            check.mistake(&item.place, message);
+        }
+    }
+}
+
+fn admin(check: &mut Check<'_>, section: &Section) -> Admin {
+    Admin {
+        host: check.host(section, "host").unwrap_or_default(),
+        port: section.count("port").unwrap_or_default(),
+    }
+}
+
+fn access_log(check: &mut Check<'_>, section: &Section) -> AccessLog {
+    AccessLog {
+        format: match section.text("format") {
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Combined,
+        },
+        path: check.new_file(section, "path"),
+    }
+}
+
+impl Check<'_> {
+    /// Tells that a value is not what its key wants.
+    fn refuse(&mut self, item: &Item, allowed: &str) {
+        let message = format!("found {}; allowed is {allowed}", item.found());
+        self.mistake(&item.place, message);
+    }
+
+    /// A file that must be there, readable.
+    fn file(&mut self, section: &Section, key: &str) -> Option<PathBuf> {
+        self.file_at(section.item(key)?)
+    }
+
+    fn file_at(&mut self, item: &Item) -> Option<PathBuf> {
+        let path = self.folder.join(item.text()?);
+        let readable = match path.is_dir() {
+            true => path.read_dir().map(drop),
+            false => std::fs::File::open(&path).map(drop),
+        };
+        match readable {
+            Ok(()) => {
+                self.files.push(path.clone());
+                Some(path)
+            }
+            Err(error) => {
+                let message = format!("found {}, which cannot be read: {error}", item.found());
+                self.mistake(&item.place, message);
+                None
+            }
+        }
+    }
+
+    /// A file that will be made in a folder that must be there.
+    fn new_file(&mut self, section: &Section, key: &str) -> Option<PathBuf> {
+        let item = section.item(key)?;
+        let path = self.folder.join(item.text()?);
+        let folder = path.parent().filter(|folder| folder.is_dir());
+        if folder.is_none() || path.is_dir() {
+            self.refuse(item, "the path of a file in a folder that is there");
+        }
+        Some(path)
+    }
+
+    /// A name or an address to listen on, IPv6 without brackets.
+    fn host(&mut self, section: &Section, key: &str) -> Option<String> {
+        let item = section.item(key)?;
+        let host = bare_host(item.text()?);
+        if host.is_none() {
+            self.refuse(
+                item,
+                "a host name or an address, without a scheme or a port",
+            );
+        }
+        host
+    }
+
+    fn header_name(&mut self, item: &Item) -> Option<HeaderName> {
+        let name = HeaderName::from_bytes(item.text()?.as_bytes());
+        if name.is_err() {
+            self.refuse(item, "a header name (RFC 9110 §5.1)");
+        }
+        name.ok()
+    }
+
+    fn method(&mut self, item: &Item) -> Option<Method> {
+        let text = item.text()?;
+        // A method in small letters is another one (RFC 9110 §9.1), which nobody means.
+        let method = Method::from_bytes(text.as_bytes())
+            .ok()
+            .filter(|method| *method != Method::CONNECT && !text.contains(char::is_lowercase));
+        if method.is_none() {
+            self.refuse(item, "a method in capital letters, but not CONNECT");
+        }
+        method
+    }
+}
+
+/// A host as it is connected to or bound: a name in ASCII, or an address without brackets.
+fn bare_host(text: &str) -> Option<String> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Some(address.to_string());
+    }
+    match Host::parse(text).ok()? {
+        Host::Domain(name) => Some(name),
+        Host::Ipv4(address) => Some(address.to_string()),
+        Host::Ipv6(address) => Some(address.to_string()),
+    }
+}

@@ -1,0 +1,331 @@
+//! From a client's request head to the engine's: who the client is, which host it asks for, and
+//! what of its headers is believed. No I/O here.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, UPGRADE,
+};
+use http::request::Parts;
+use http::{Method, Version};
+
+use super::answer::Reply;
+use super::config::network::Network;
+use crate::engine::policy::path::climbs;
+use crate::engine::policy::request::{Connection, Framing};
+use crate::engine::relay::{Inbound, Relay, Request};
+use crate::engine::websocket::handshake::Handshake;
+
+/// Names the request, from here to the last of its upstreams.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Octets of a client's `X-Request-Id` that are passed on.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address; a Unix socket has none.
+    pub address: Option<IpAddr>,
+    /// The same as text.
+    pub text: Option<Box<str>>,
+    /// It came over TLS.
+    pub secure: bool,
+}
+
+impl Peer {
+    /// A peer with this address.
+    #[must_use]
+    pub fn new(address: Option<IpAddr>, secure: bool) -> Self {
+        let address = address.map(|address| address.to_canonical());
+        Self {
+            address,
+            text: address.map(|address| address.to_string().into()),
+            secure,
+        }
+    }
+
+    /// Whether what it says of its clients is believed.
+    #[must_use]
+    pub fn is_trusted(&self, trusted: &[Network]) -> bool {
+        self.address
+            .is_some_and(|address| trusted.iter().any(|network| network.contains(address)))
+    }
+}
+
+/// What a request says of its client.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The peer is a proxy whose word is taken.
+    pub trusted: bool,
+    /// The client itself, as far as it is known.
+    pub client: Option<IpAddr>,
+    /// The client's connection is secure.
+    pub secure: bool,
+}
+
+/// Reads who asks.
+#[must_use]
+pub fn origin(parts: &Parts, peer: &Peer, trusted: &[Network]) -> Origin {
+    if trusted.is_empty() || !peer.is_trusted(trusted) {
+        return Origin {
+            trusted: false,
+            client: peer.address,
+            secure: peer.secure,
+        };
+    }
+    Origin {
+        trusted: true,
+        client: client_of(&parts.headers, trusted).or(peer.address),
+        secure: secure_of(&parts.headers).unwrap_or(peer.secure),
+    }
+}
+
+/// What of a head decides how it is passed on, found in one pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    id: Option<&'a HeaderValue>,
+    upgrade: Option<&'a HeaderValue>,
+    /// `TE` or `Trailer` is among the headers.
+    trailers: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// Looks at every header once.
+    #[must_use]
+    pub fn of(parts: &'a Parts) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in &parts.headers {
+            match *name {
+                HOST => {
+                    seen.host.get_or_insert(value);
+                    seen.hosts += 1;
+                }
+                UPGRADE => {
+                    seen.upgrade.get_or_insert(value);
+                }
+                TE | TRAILER => seen.trailers = true,
+                ref custom if *custom == X_REQUEST_ID => {
+                    seen.id.get_or_insert(value);
+                }
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    /// The host that is asked for: of the target in absolute form, of `:authority`, or of `Host`
+    /// (RFC 9112 §3.2), with its port; empty where HTTP/1.0 names none.
+    ///
+    /// # Errors
+    /// 400 where it is missing or malformed, or there is more than one.
+    pub fn host(&self, parts: &'a Parts) -> Result<&'a str, Reply> {
+        if self.hosts > 1 {
+            return Err(Reply::bad_request("the request has more than one Host"));
+        }
+        let malformed = || Reply::bad_request("the Host is malformed");
+        let host = match (parts.uri.authority(), self.host) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(line)) => line.to_str().map_err(|_| malformed())?,
+            (None, None) if parts.version == Version::HTTP_10 => "",
+            (None, None) => return Err(Reply::bad_request("the request has no Host")),
+        };
+        let odd = |b: u8| matches!(b, b'@' | b'/' | b'?' | b'#' | b'\\' | b',' | b' ' | b'\t');
+        match host.bytes().any(odd) {
+            true => Err(malformed()),
+            false => Ok(host),
+        }
+    }
+
+    /// The protocol that the client wants to change to, if it may.
+    #[must_use]
+    pub fn upgrade(&self, parts: &Parts) -> Option<HeaderValue> {
+        let protocol = self.upgrade?;
+        if parts.version != Version::HTTP_11 {
+            return None;
+        }
+        let wanted = parts.headers.get_all(CONNECTION).iter().any(|line| {
+            let mut tokens = line.as_bytes().split(|&b| b == b',');
+            tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        });
+        // HTTP/2 is between two neighbours, and has its own ways to begin.
+        let text = protocol.as_bytes();
+        let one = !text.contains(&b',') && !text.to_ascii_lowercase().starts_with(b"h2");
+        (wanted && one).then(|| protocol.clone())
+    }
+
+    /// The client's own name for the request, where it is fit to be passed on.
+    #[must_use]
+    pub fn id(&self) -> Option<HeaderValue> {
+        let id = self.id?;
+        let fit = (1..=MAX_REQUEST_ID).contains(&id.len())
+            && id.as_bytes().iter().all(u8::is_ascii_graphic);
+        fit.then(|| id.clone())
+    }
+}
+
+/// The last address in `X-Forwarded-For` that is not a proxy of ours.
+fn client_of(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
+    let lines: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
+    let mut earliest = None;
+    for line in lines.iter().rev() {
+        for part in line.to_str().ok()?.rsplit(',') {
+            let Ok(address) = part.trim().parse::<IpAddr>() else {
+                return earliest;
+            };
+            earliest = Some(address);
+            if !trusted.iter().any(|network| network.contains(address)) {
+                return earliest;
+            }
+        }
+    }
+    earliest
+}
+
+fn secure_of(headers: &HeaderMap) -> Option<bool> {
+    let proto = headers.get(X_FORWARDED_PROTO)?.to_str().ok()?;
+    match proto.trim() {
+        "https" | "wss" => Some(true),
+        "http" | "ws" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether only a proxy that is trusted may say this, in any spelling that a reader may take for
+/// it.
+fn is_hearsay(name: &HeaderName) -> bool {
+    if *name == FORWARDED || *name == X_REAL_IP {
+        return true;
+    }
+    let name = name.as_str();
+    if !name.starts_with('x') {
+        return false;
+    }
+    let alike = |pattern: &str| {
+        let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+        name.len() >= pattern.len() && name.bytes().zip(pattern.bytes()).all(same)
+    };
+    alike("x-forwarded-") || alike("x-real-ip")
+}
+
+/// How a request is to be passed on.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner<'a> {
+    /// Octets of the path that are the route's.
+    pub below: usize,
+    /// They do not go upstream.
+    pub strip: bool,
+    /// Who asks.
+    pub origin: Origin,
+    /// The host that is asked for.
+    pub host: &'a str,
+    /// What its head says.
+    pub seen: Seen<'a>,
+    /// The peer.
+    pub peer: &'a Peer,
+    /// The request's name.
+    pub id: &'a HeaderValue,
+}
+
+/// The engine's request for a client's, with no body yet; `has_body` where HTTP/2 announces one
+/// without a length.
+///
+/// # Errors
+/// 400, with what makes it unfit to be passed on.
+pub fn prepare(
+    relay: &Relay,
+    parts: &Parts,
+    manner: Manner<'_>,
+    has_body: bool,
+) -> Result<Request, Reply> {
+    let path = parts.uri.path().as_bytes();
+    let below = path.get(manner.below..).unwrap_or_default();
+    if !manner.strip && climbs(below) {
+        let escape = crate::engine::policy::request::BadRequest::PathEscape;
+        return Err(Reply::bad_request(escape));
+    }
+    let origin = manner.origin;
+    let mut lines: Vec<(&[u8], &[u8])> = Vec::with_capacity(parts.headers.len() + 1);
+    if !manner.host.is_empty() {
+        lines.push((HOST.as_str().as_bytes(), manner.host.as_bytes()));
+    }
+    for (name, value) in &parts.headers {
+        if *name != HOST && *name != X_REQUEST_ID && (origin.trusted || !is_hearsay(name)) {
+            lines.push((name.as_str().as_bytes(), value.as_bytes()));
+        }
+    }
+    let inbound = Inbound {
+        method: parts.method.as_str(),
+        path: if manner.strip { below } else { path },
+        query: parts.uri.query().unwrap_or_default().as_bytes(),
+        headers: &lines,
+        connection: Connection {
+            client: manner.peer.text.as_deref(),
+            secure: origin.secure,
+            multiplexed: parts.version == Version::HTTP_2,
+        },
+    };
+    let mut request = relay.prepare(&inbound).map_err(Reply::bad_request)?;
+    if origin.trusted
+        && let Some(host) = parts.headers.get(X_FORWARDED_HOST)
+    {
+        request.headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    request.headers.insert(X_REQUEST_ID, manner.id.clone());
+    if has_body && request.framing == Framing::None {
+        request.framing = Framing::Chunked;
+    }
+    if manner.seen.trailers {
+        pass_trailers(&mut request, parts);
+    }
+    Ok(request)
+}
+
+/// Tells the upstream that the client takes trailers, and which ones it will send.
+fn pass_trailers(request: &mut Request, parts: &Parts) {
+    let takes = |line: &HeaderValue| {
+        let mut tokens = line.as_bytes().split(|&b| b == b',');
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    };
+    if parts.headers.get_all(TE).iter().any(takes) {
+        let trailers = HeaderValue::from_static("trailers");
+        request.headers.insert(TE, trailers);
+        // It is for this neighbour alone (RFC 9110 §10.1.4).
+        let own = HeaderValue::from_static("te");
+        request.headers.insert(CONNECTION, own);
+    }
+    if request.framing == Framing::Chunked {
+        for line in parts.headers.get_all(TRAILER) {
+            request.headers.append(TRAILER, line.clone());
+        }
+    }
+}
+
+/// Makes a request the client's own handshake for `protocol`.
+///
+/// # Errors
+/// 400 where it has a body, which no upgrade can have.
+pub fn pass_handshake(request: &mut Request, protocol: HeaderValue) -> Result<(), Reply> {
+    if !matches!(request.framing, Framing::None | Framing::Length(0)) {
+        return Err(Reply::bad_request("an upgrade with a body"));
+    }
+    let handshake = Handshake::passing(protocol);
+    handshake
+        .apply(&mut request.headers)
+        .map_err(Reply::bad_request)?;
+    request.framing = Framing::None;
+    request.handshake = Some(handshake);
+    Ok(())
+}
+
+/// Whether the method can be relayed at all: CONNECT asks for a tunnel to anywhere.
+#[must_use]
+pub fn is_relayed(method: &Method) -> bool {
+    *method != Method::CONNECT
+}

@@ -1,0 +1,50 @@
+//! How many connections there may be at once, over all workers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// Counts connections.
+#[derive(Debug, Default)]
+pub struct Gate {
+    count: AtomicUsize,
+    freed: Notify,
+}
+
+impl Gate {
+    /// A permit, if there are fewer than `most`.
+    #[must_use]
+    pub fn try_enter(self: &Arc<Self>, most: Option<usize>) -> Option<Permit> {
+        let more = |count: usize| match most {
+            Some(most) if count >= most => None,
+            _ => Some(count + 1),
+        };
+        let entered = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        entered.is_ok().then(|| Permit(Arc::clone(self)))
+    }
+
+    /// Waits until somebody has left.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection's place.
+#[derive(Debug)]
+pub struct Permit(Arc<Gate>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.notify_one();
+    }
+}

@@ -1,0 +1,217 @@
+//! The access log and the log of events: written by a thread of its own, from a bounded queue, so
+//! that a slow disk delays no request. What does not fit into the queue is dropped and counted.
+
+pub(super) mod entry;
+mod line;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use super::config::settings::{AccessLog, LogFormat};
+use super::metrics::Counter;
+use crate::engine::report::Event;
+
+/// Lines that wait for the thread at most.
+const QUEUE: usize = 8192;
+
+/// Octets that are written at once at most.
+const BATCH: usize = 64 * 1024;
+
+/// What is known of a request.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// When it came.
+    pub at: SystemTime,
+    /// The client's address, or nothing.
+    pub client: String,
+    /// The method.
+    pub method: String,
+    /// Path and query, the query's values left out.
+    pub target: String,
+    /// As in `HTTP/1.1`.
+    pub version: &'static str,
+    /// What the client asked for.
+    pub host: String,
+    /// Without the values of its query.
+    pub referer: String,
+    /// The client's program.
+    pub user_agent: String,
+    /// Goes upstream, too.
+    pub request_id: String,
+    /// The route's path.
+    pub route: String,
+    /// The target's URL; empty where the gateway answered.
+    pub upstream: String,
+    /// The answer's status; 499 where the client left before.
+    pub status: u16,
+    /// Octets of the answer's body.
+    pub sent: u64,
+    /// To the end of the answer.
+    pub time: Duration,
+    /// To its head.
+    pub first_byte: Option<Duration>,
+}
+
+enum Item {
+    Request(Box<Entry>),
+    Event(Event),
+    /// From now on the access log is written so.
+    Settings(Option<(LogFormat, Option<File>)>),
+    Stop,
+}
+
+/// Where requests and events are written to; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Log(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: SyncSender<Item>,
+    dropped: Counter,
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Item")
+    }
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer {
+    log: Log,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Opens the file of an access log, if it has one.
+///
+/// # Errors
+/// What the system says.
+pub fn open(settings: Option<&AccessLog>) -> io::Result<Option<(LogFormat, Option<File>)>> {
+    let open = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
+    let Some(settings) = settings else {
+        return Ok(None);
+    };
+    let file = settings.path.as_deref().map(open).transpose()?;
+    Ok(Some((settings.format, file)))
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Where the system has no more threads.
+    pub fn start() -> io::Result<Self> {
+        let (queue, items) = sync_channel(QUEUE);
+        let log = Log(Arc::new(Inner {
+            queue,
+            dropped: Counter::default(),
+        }));
+        let thread = std::thread::Builder::new()
+            .name("asgi-relay-log".to_owned())
+            .spawn(move || write_all(&items))?;
+        Ok(Self {
+            log,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where to write to.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// Writes requests so from now on; `None` not at all.
+    pub fn configure(&self, opened: Option<(LogFormat, Option<File>)>) {
+        // The thread lives as long as `self`.
+        let _ = self.log.0.queue.send(Item::Settings(opened));
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.log.0.queue.send(Item::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Log {
+    fn put(&self, item: Item) {
+        if let Err(TrySendError::Full(_)) = self.0.queue.try_send(item) {
+            self.0.dropped.increment();
+        }
+    }
+
+    /// Writes a request.
+    pub fn write(&self, entry: Entry) {
+        self.put(Item::Request(Box::new(entry)));
+    }
+
+    /// Writes an event, to standard error.
+    pub fn event(&self, event: Event) {
+        self.put(Item::Event(event));
+    }
+
+    /// Lines that were dropped because the thread could not keep up.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.get()
+    }
+}
+
+fn write_all(items: &Receiver<Item>) {
+    let mut settings = None;
+    let mut lines = Vec::new();
+    let mut events = Vec::new();
+    while let Ok(mut item) = items.recv() {
+        loop {
+            match item {
+                Item::Stop => {
+                    flush(&settings, &mut lines, &mut events);
+                    return;
+                }
+                Item::Settings(new) => {
+                    flush(&settings, &mut lines, &mut events);
+                    settings = new;
+                }
+                Item::Event(event) => line::event(&mut events, &event),
+                Item::Request(entry) => {
+                    if let Some((format, _)) = &settings {
+                        line::request(&mut lines, *format, &entry);
+                    }
+                }
+            }
+            if lines.len() + events.len() >= BATCH {
+                break;
+            }
+            match items.try_recv() {
+                Ok(next) => item = next,
+                Err(_) => break,
+            }
+        }
+        flush(&settings, &mut lines, &mut events);
+    }
+}
+
+/// Writes what has been gathered. A log that cannot be written to has nowhere to say so.
+fn flush(settings: &Option<(LogFormat, Option<File>)>, lines: &mut Vec<u8>, events: &mut Vec<u8>) {
+    if !lines.is_empty() {
+        let _ = match settings {
+            Some((_, Some(file))) => (&*file).write_all(lines),
+            _ => io::stdout().lock().write_all(lines),
+        };
+        lines.clear();
+    }
+    if !events.is_empty() {
+        let _ = io::stderr().lock().write_all(events);
+        events.clear();
+    }
+}

@@ -1,0 +1,71 @@
+//! An entry of the access log, as far as a request's head tells.
+
+use std::time::{Duration, SystemTime};
+
+use http::Version;
+use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
+
+use super::Entry;
+use crate::gateway::forward::Peer;
+use crate::gateway::passage::Asked;
+
+/// What is known of a request from its head.
+#[must_use]
+pub(in crate::gateway) fn of(peer: &Peer, asked: &Asked) -> Entry {
+    let parts = &asked.parts;
+    let text = |value: Option<&HeaderValue>| {
+        let octets = value.map(HeaderValue::as_bytes).unwrap_or_default();
+        String::from_utf8_lossy(octets).into_owned()
+    };
+    let host = parts.uri.authority().map(|authority| authority.to_string());
+    let target = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    Entry {
+        at: SystemTime::now(),
+        client: peer.text.as_deref().unwrap_or_default().to_owned(),
+        method: parts.method.to_string(),
+        target: masked(target),
+        version: match parts.version {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2.0",
+            _ => "HTTP/1.1",
+        },
+        host: host.unwrap_or_else(|| text(parts.headers.get(HOST))),
+        referer: masked(&text(parts.headers.get(REFERER))),
+        user_agent: text(parts.headers.get(USER_AGENT)),
+        request_id: text(Some(&asked.id)),
+        route: String::new(),
+        upstream: String::new(),
+        status: 0,
+        sent: 0,
+        time: Duration::ZERO,
+        first_byte: None,
+    }
+}
+
+/// A URL or a request target with no value of its query, and no user information.
+fn masked(url: &str) -> String {
+    let (front, query) = match url.split_once('?') {
+        None => (url, None),
+        Some((front, query)) => (front, Some(query)),
+    };
+    let mut out = match front
+        .split_once("://")
+        .map(|(scheme, rest)| (scheme, rest.split_once('@')))
+    {
+        Some((scheme, Some((_, rest)))) => format!("{scheme}://{rest}"),
+        _ => front.to_owned(),
+    };
+    for (at, part) in query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .enumerate()
+    {
+        out.push(if at == 0 { '?' } else { '&' });
+        if let Some((name, _)) = part.split_once('=') {
+            out.push_str(name);
+            out.push('=');
+        }
+        out.push_str("***");
+    }
+    out
+}

@@ -1,0 +1,164 @@
+//! What a worker counts, without locks: each worker has counters of its own, and whoever reads
+//! adds them up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the histograms' buckets, in seconds; what is slower is in the last one.
+pub const BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// One number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// That many more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long things took.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Counter; BUCKETS.len() + 1],
+    microseconds: Counter,
+}
+
+impl Histogram {
+    /// One more that took this long.
+    pub fn record(&self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let at = BUCKETS.iter().position(|bound| seconds <= *bound);
+        if let Some(bucket) = self.buckets.get(at.unwrap_or(BUCKETS.len())) {
+            bucket.increment();
+        }
+        self.microseconds
+            .add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// How many took at most as long as each of [`BUCKETS`], how many there are, and the sum of
+    /// their seconds.
+    #[must_use]
+    pub fn read(&self) -> (Vec<u64>, u64, f64) {
+        let mut sum = 0;
+        let cumulative = self.buckets.iter().map(|bucket| {
+            sum += bucket.get();
+            sum
+        });
+        let mut cumulative: Vec<u64> = cumulative.collect();
+        let count = cumulative.pop().unwrap_or_default();
+        let seconds = Duration::from_micros(self.microseconds.get()).as_secs_f64();
+        (cumulative, count, seconds)
+    }
+}
+
+/// What was answered on behalf of one target, or of none.
+#[derive(Debug)]
+pub struct TargetMetrics {
+    /// The target's URL; empty for what the gateway itself answers.
+    pub target: String,
+    statuses: Vec<Counter>,
+    /// From the request's head to the end of the answer.
+    pub duration: Histogram,
+    /// From the request's head to the answer's.
+    pub first_byte: Histogram,
+    /// Octets of answers' bodies.
+    pub sent: Counter,
+}
+
+impl TargetMetrics {
+    fn new(target: String) -> Self {
+        let statuses = std::iter::repeat_with(Counter::default);
+        Self {
+            target,
+            statuses: statuses.take(500).collect(),
+            duration: Histogram::default(),
+            first_byte: Histogram::default(),
+            sent: Counter::default(),
+        }
+    }
+
+    /// One more answer.
+    pub fn answered(&self, status: u16) {
+        let at = usize::from(status).checked_sub(100);
+        if let Some(counter) = at.and_then(|at| self.statuses.get(at)) {
+            counter.increment();
+        }
+    }
+
+    /// Each status that occurred, and how often.
+    pub fn statuses(&self) -> impl Iterator<Item = (usize, u64)> {
+        let counts = self.statuses.iter().map(Counter::get).enumerate();
+        counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(at, count)| (at + 100, count))
+    }
+}
+
+/// What a worker counts for one route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// Its path, with its first host in front where it is for some alone.
+    pub route: String,
+    /// The first is for what the gateway itself answers.
+    pub targets: Vec<TargetMetrics>,
+    /// Requests that have begun; those answered less these are in flight.
+    pub begun: Counter,
+    /// Requests that are over.
+    pub ended: Counter,
+    /// Tries after the first.
+    pub retries: Counter,
+    /// Targets that were ejected for how they answered.
+    pub ejections: Counter,
+    /// Requests that were refused for coming too often.
+    pub limited: Counter,
+    /// Answers that broke off.
+    pub broken: Counter,
+    /// Connections that became something else than HTTP.
+    pub upgrades: Counter,
+}
+
+impl RouteMetrics {
+    /// Counters at 0.
+    #[must_use]
+    pub fn new(route: String, targets: Vec<String>) -> Arc<Self> {
+        let targets = std::iter::once(String::new()).chain(targets);
+        Arc::new(Self {
+            route,
+            targets: targets.map(TargetMetrics::new).collect(),
+            begun: Counter::default(),
+            ended: Counter::default(),
+            retries: Counter::default(),
+            ejections: Counter::default(),
+            limited: Counter::default(),
+            broken: Counter::default(),
+            upgrades: Counter::default(),
+        })
+    }
+}
+
+/// What a worker counts of its connections.
+#[derive(Debug, Default)]
+pub struct ConnectionMetrics {
+    /// Accepted.
+    pub accepted: Counter,
+    /// Over.
+    pub closed: Counter,
+    /// That came to nothing: no TLS, no PROXY header where there must be one.
+    pub failed: Counter,
+}

@@ -1,0 +1,36 @@
+//! The standalone gateway: a listener of its own around the engine, without Python.
+//!
+//! [`server::Gateway::start`] makes threads, each with its own runtime, listening sockets and
+//! relays. A connection goes [`connection`] → [`service`] → the engine; what follows an upgrade
+//! goes through a [`tunnel`].
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod admin;
+pub mod answer;
+pub mod bind;
+pub mod client;
+pub mod config;
+pub mod connection;
+pub mod forward;
+pub mod gate;
+pub mod log;
+pub mod metrics;
+mod passage;
+pub mod plan;
+pub mod proxy_protocol;
+pub mod rate;
+mod relays;
+pub mod request_id;
+pub mod routes;
+mod running;
+pub mod server;
+pub mod service;
+pub mod tls;
+pub mod trial;
+pub mod tunnel;
+pub mod upload;
+pub mod watch;
+pub mod worker;
+
+pub use server::{Gateway, Handle, run};

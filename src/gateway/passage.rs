@@ -1,0 +1,256 @@
+//! A request that may pass: upstream, and back with the answer.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderMap, HeaderValue, SET_COOKIE, UPGRADE};
+use http::request::Parts;
+use http::{Response, StatusCode, Version};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::account::{Account, Notes};
+use super::answer::{Answer, Reply, Upstream};
+use super::config::settings::{CookieDomain, Route, ServerLimits};
+use super::forward::{self, Manner, Origin, Seen};
+use super::log::Log;
+use super::plan::Way;
+use super::service::Client;
+use super::tunnel::{self, Tunnel};
+use super::upload::{Fault, Upload, Verdict};
+use crate::engine::body::{ResponseBody, Source};
+use crate::engine::error::{Error, Kind};
+use crate::engine::exchange::Response as Relayed;
+use crate::engine::policy::cookie::with_domain;
+use crate::engine::policy::request::Framing;
+use crate::engine::pull::Pull;
+use crate::engine::relay::Request as Outgoing;
+use crate::engine::websocket::Stream;
+
+/// What is known of a request before anything is done with it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Its head.
+    pub(super) parts: Parts,
+    /// Its name.
+    pub(super) id: HeaderValue,
+}
+
+/// Where a request goes, once it may.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its route at work.
+    pub(super) way: Arc<Way>,
+    /// Who asks.
+    pub(super) origin: Origin,
+    /// Octets of the path that are the route's.
+    pub(super) below: usize,
+}
+
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Passage {
+    way: Arc<Way>,
+    outgoing: Outgoing,
+    /// Tells what is wrong with its body, if it has one.
+    verdict: Option<Arc<Verdict>>,
+    /// The client's connection, where it wants to change to this protocol.
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
+
+impl Passage {
+    /// Makes a client's request the engine's.
+    ///
+    /// # Errors
+    /// What makes it unfit to be passed on.
+    pub(super) fn new(
+        client: &Client,
+        found: Found,
+        asked: &Asked,
+        incoming: Incoming,
+        upgrade: OnUpgrade,
+        limits: &ServerLimits,
+    ) -> Result<Self, Reply> {
+        let (parts, route) = (&asked.parts, &found.way.route);
+        let has_body = !incoming.is_end_stream();
+        let upload = has_body.then(|| {
+            let manners = Arc::clone(&client.manners);
+            Upload::new(incoming, route.max_body_size, limits.body_timeout, manners)
+        });
+        let seen = Seen::of(parts);
+        let manner = Manner {
+            below: found.below,
+            strip: route.strip_prefix,
+            origin: found.origin,
+            host: seen.host(parts)?,
+            seen,
+            peer: &client.peer,
+            id: &asked.id,
+        };
+        let h2_body = has_body && parts.version == Version::HTTP_2;
+        let mut outgoing = forward::prepare(&found.way.relay, parts, manner, h2_body)?;
+        if let Framing::Length(length) = outgoing.framing
+            && route.max_body_size.is_some_and(|most| length > most)
+        {
+            return Err(blame(Fault::TooLarge));
+        }
+        let protocol = seen.upgrade(parts);
+        if let Some(protocol) = &protocol {
+            forward::pass_handshake(&mut outgoing, protocol.clone())?;
+        }
+        let verdict = upload.as_ref().map(Upload::verdict);
+        if let Some(upload) = upload.filter(|_| outgoing.framing != Framing::None) {
+            let replay = route.retry.max_retries > 0 || route.follow_redirects;
+            outgoing.body = Source::Pulled(Pull::new(Box::pin(upload), replay));
+        }
+        Ok(Self {
+            outgoing,
+            verdict,
+            upgrade: protocol.map(|protocol| (protocol, upgrade)),
+            way: found.way,
+        })
+    }
+
+    /// Has the upstream answer.
+    pub(super) async fn pass(
+        self,
+        client: Arc<Client>,
+        log: Log,
+        mut account: Account,
+    ) -> Result<Response<Answer>, Error> {
+        let notes = Notes::new(log);
+        let relayed = self.way.relay.exchange(self.outgoing, &notes).await;
+        let mut relayed = match relayed {
+            Ok(relayed) => relayed,
+            Err(error) => {
+                let fault = self.verdict.and_then(|verdict| verdict.fault());
+                let reply = match fault {
+                    None if error.kind() == Kind::Abandoned => return Err(error),
+                    None => Reply::failure(&error),
+                    Some(fault) => blame(fault),
+                };
+                account.answered(reply.status, 0, notes.retries());
+                return Ok(reply.response(account));
+            }
+        };
+        let route = &self.way.route;
+        let target = number_of(route, &relayed);
+        notes.attempt(relayed.origin.attempt());
+        account.answered(relayed.status, target, notes.retries());
+        if let (Some((protocol, upgrade)), Some(switched)) = (self.upgrade, relayed.switched.take())
+        {
+            let Stream::Socket(switching) = switched.stream else {
+                return Err(Error::new(Kind::Protocol, "not a connection"));
+            };
+            self.way.metrics.upgrades.increment();
+            client.presence.watch().hand_over();
+            tunnel::start(Tunnel {
+                client: upgrade,
+                upstream: switching,
+                web_socket: protocol.as_bytes().eq_ignore_ascii_case(b"websocket"),
+                idle: route.web_sockets.idle_timeout,
+                presence: Arc::clone(&client.presence),
+                origin: relayed.origin,
+            });
+            let mut response = Response::new(Answer::whole(Bytes::new(), account));
+            *response.status_mut() = relayed.status;
+            fill(
+                response.headers_mut(),
+                relayed.headers,
+                &route.cookie_domain,
+            );
+            let headers = response.headers_mut();
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, protocol);
+            return Ok(response);
+        }
+        let first = match first_frame(&mut relayed.body).await {
+            None => None,
+            Some(Ok(frame)) => Some(frame),
+            // Nothing has gone out yet: the failure can be told.
+            Some(Err(error)) => {
+                let relay = &self.way.relay;
+                relay.report_interrupted(&notes, &relayed.origin, &error);
+                let reply = Reply::failure(&error);
+                account.answered(reply.status, target, 0);
+                return Ok(reply.response(account));
+            }
+        };
+        let mut response = Response::new(Answer::upstream(
+            Upstream {
+                first,
+                body: relayed.body,
+                origin: relayed.origin,
+                manners: Arc::clone(&client.manners),
+            },
+            account,
+        ));
+        *response.status_mut() = relayed.status;
+        fill(
+            response.headers_mut(),
+            relayed.headers,
+            &route.cookie_domain,
+        );
+        Ok(response)
+    }
+}
+
+/// Which of the route's targets a response is from, counted from 1; 0 where it is none of them.
+fn number_of(route: &Route, relayed: &Relayed) -> usize {
+    let endpoint = &relayed.origin.target().origin().endpoint;
+    let mut targets = route.targets.iter();
+    let at = targets.position(|target| target.target.origin().endpoint == *endpoint);
+    at.map_or(0, |at| at + 1)
+}
+
+/// What a client gets whose body is at fault.
+fn blame(fault: Fault) -> Reply {
+    match fault {
+        Fault::TooLarge => Reply::new(StatusCode::PAYLOAD_TOO_LARGE, "Content Too Large"),
+        Fault::TooSlow => Reply::new(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
+        Fault::Broken => Reply::bad_request("the body is malformed or incomplete"),
+    }
+}
+
+fn fill(
+    headers: &mut HeaderMap,
+    list: Vec<(http::HeaderName, HeaderValue)>,
+    domain: &CookieDomain,
+) {
+    headers.reserve(list.len());
+    let rewritten = |value: HeaderValue, domain: &str| {
+        let line = with_domain(value.as_bytes(), domain.as_bytes());
+        HeaderValue::from_maybe_shared(Bytes::from(line)).unwrap_or(value)
+    };
+    for (name, value) in list {
+        let value = match domain {
+            CookieDomain::Drop if name == SET_COOKIE => rewritten(value, ""),
+            CookieDomain::Set(domain) if name == SET_COOKIE => rewritten(value, domain),
+            _ => value,
+        };
+        headers.append(name, value);
+    }
+}
+
+/// What of a body is there without waiting for the upstream, so that it goes out together with
+/// the head: the connection's task gets one turn to bring it.
+async fn first_frame(body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Error>> {
+    let mut turns = 0;
+    std::future::poll_fn(|context| {
+        if body.is_ended() {
+            return Poll::Ready(None);
+        }
+        match body.poll_frame(context) {
+            Poll::Pending if turns < 1 => {
+                turns += 1;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Ready(None),
+            ready => ready,
+        }
+    })
+    .await
+}

@@ -1,0 +1,181 @@
+//! What requests are served by: one configuration at work, put in place as a whole.
+//!
+//! A [`Blueprint`] is shared by all workers; each has a [`Plan`] of its own with its own relays,
+//! so that no connection to an upstream changes threads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::config::settings::{Bind, Route, Settings};
+use super::log::Log;
+use super::metrics::RouteMetrics;
+use super::rate::Limiter;
+use super::relays::relay;
+use super::routes::Routes;
+use super::tls::Acceptor;
+use crate::engine::balance::member::State;
+use crate::engine::relay::Relay;
+use crate::engine::target::{Endpoint, Target};
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Blueprint {
+    /// What is configured.
+    pub settings: Settings,
+    /// Which request goes where.
+    pub routes: Routes,
+    /// How often each client may ask, for each route.
+    pub limiters: Vec<Option<Arc<Limiter>>>,
+    /// For the listeners with TLS.
+    pub acceptors: HashMap<Bind, Acceptor>,
+    /// Where requests are written to.
+    pub log: Log,
+}
+
+/// A route at work on one worker.
+#[derive(Debug)]
+pub struct Way {
+    /// To the upstream.
+    pub relay: Arc<Relay>,
+    /// What is counted.
+    pub metrics: Arc<RouteMetrics>,
+    /// What is configured.
+    pub route: Route,
+}
+
+/// One worker's.
+#[derive(Debug)]
+pub struct Plan {
+    /// What all workers share.
+    pub blueprint: Arc<Blueprint>,
+    /// For each route.
+    pub ways: Vec<Arc<Way>>,
+}
+
+/// Why a configuration cannot be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A listener's or a target's certificates cannot be used.
+    #[error("{0}")]
+    Tls(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(String, std::io::Error),
+    /// The access log cannot be opened.
+    #[error("cannot open the access log: {0}")]
+    Log(std::io::Error),
+    /// The system has no more threads or descriptors.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl Blueprint {
+    /// Reads certificates and makes ready what all workers share.
+    ///
+    /// # Errors
+    /// [`PlanError::Tls`].
+    pub fn new(settings: Settings, log: Log) -> Result<Arc<Self>, PlanError> {
+        let mut acceptors = HashMap::new();
+        for listener in &settings.server.listeners {
+            if let Some(tls) = &listener.tls {
+                let acceptor = Acceptor::new(tls).map_err(PlanError::Tls)?;
+                acceptors.insert(listener.bind.clone(), acceptor);
+            }
+        }
+        let limiters = settings.routes.iter().map(|route| {
+            let limiter = route.rate_limit.as_ref().map(Limiter::new);
+            limiter.map(Arc::new)
+        });
+        Ok(Arc::new(Self {
+            routes: Routes::new(&settings.routes),
+            limiters: limiters.collect(),
+            acceptors,
+            settings,
+            log,
+        }))
+    }
+}
+
+impl Plan {
+    /// A plan with pools that are empty. Counters go on where `before` has a route of the same
+    /// name with the same targets.
+    ///
+    /// # Errors
+    /// [`PlanError::Tls`].
+    pub fn new(
+        blueprint: &Arc<Blueprint>,
+        workers: usize,
+        before: Option<&Self>,
+    ) -> Result<Arc<Self>, PlanError> {
+        let ways: Result<Vec<_>, PlanError> = blueprint
+            .settings
+            .routes
+            .iter()
+            .map(|route| {
+                let relay = relay(route, workers).map_err(|error| {
+                    PlanError::Tls(format!("route {}: {error}", name_of(route)))
+                })?;
+                let metrics = metrics(route, before);
+                let counted = Arc::clone(&metrics);
+                relay.balancer().listen(Some(Arc::new(move |change| {
+                    if change.after == State::Ejected {
+                        counted.ejections.increment();
+                    }
+                })));
+                Ok(Arc::new(Way {
+                    relay,
+                    metrics,
+                    route: route.clone(),
+                }))
+            })
+            .collect();
+        Ok(Arc::new(Self {
+            blueprint: Arc::clone(blueprint),
+            ways: ways?,
+        }))
+    }
+
+    /// Begins to check targets and to resolve names, on the thread of the worker.
+    pub fn begin(&self) {
+        for way in &self.ways {
+            way.relay.balancer().begin();
+        }
+    }
+}
+
+fn metrics(route: &Route, before: Option<&Plan>) -> Arc<RouteMetrics> {
+    let name = name_of(route);
+    let targets: Vec<String> = route.targets.iter().map(|to| label(&to.target)).collect();
+    let same = |metrics: &RouteMetrics| {
+        let old = metrics.targets.iter().skip(1).map(|target| &target.target);
+        metrics.route == name && old.eq(targets.iter())
+    };
+    let mut ways = before.iter().flat_map(|plan| &plan.ways);
+    match ways.find(|way| same(&way.metrics)) {
+        Some(way) => Arc::clone(&way.metrics),
+        None => RouteMetrics::new(name, targets),
+    }
+}
+
+/// What a route is called in metrics and logs.
+fn name_of(route: &Route) -> String {
+    use super::config::settings::HostPattern::{Below, Exact};
+    match route.hosts.first() {
+        None => route.path.clone(),
+        Some(Exact(host)) => format!("{host}{}", route.path),
+        Some(Below(host)) => format!("*.{host}{}", route.path),
+    }
+}
+
+/// What a target is called in metrics and logs: its address, without its path.
+fn label(target: &Target) -> String {
+    let origin = target.origin();
+    match &origin.endpoint {
+        Endpoint::Unix(path) => format!("unix:{}", path.display()),
+        Endpoint::Tcp { .. } => {
+            let scheme = if origin.secure { "https" } else { "http" };
+            let authority = target.authority().to_str().unwrap_or_default();
+            format!("{scheme}://{authority}")
+        }
+    }
+}

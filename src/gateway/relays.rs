@@ -1,0 +1,126 @@
+//! From a route's settings to the engine's relay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::config::settings::{self, Balance, Route};
+use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
+use crate::engine::balance::ejection::PassiveHealth;
+use crate::engine::balance::policy::Policy;
+use crate::engine::balance::settings::{Balancing, HealthCheck, TargetSettings};
+use crate::engine::config::{Config, Http2, Limits};
+use crate::engine::relay::Relay;
+use crate::engine::upstream::tls::TlsError;
+
+/// A relay for one of `workers`, which share what there is a bound to evenly.
+pub(super) fn relay(route: &Route, workers: usize) -> Result<Arc<Relay>, TlsError> {
+    let share = |most: Option<usize>| most.map(|most| most.div_ceil(workers.max(1)));
+    let targets = route.targets.iter().map(|target| TargetSettings {
+        target: Arc::new(target.target.clone()),
+        weight: target.weight,
+        max_in_flight: share(target.max_in_flight),
+        health_check: target.health_check.as_ref().map(health_check),
+    });
+    let targets: Vec<_> = targets.collect();
+    let first = targets.first().map(|first| Arc::clone(&first.target));
+    let target = first.ok_or_else(|| TlsError {
+        parameter: "targets",
+        reason: "there is none".to_owned(),
+    })?;
+    Relay::new(Config {
+        target,
+        targets,
+        balancing: balancing(route),
+        timeouts: route.timeouts,
+        limits: Limits {
+            max_connections: share(route.limits.max_connections),
+            max_keepalive_connections: share(route.limits.max_keepalive_connections),
+            keepalive_expiry: route.limits.keepalive_expiry,
+        },
+        headers: route.headers.clone(),
+        retry: route.retry.clone(),
+        follow_redirects: route.follow_redirects,
+        trust: route.trust.clone(),
+        identity: route.identity.clone(),
+        server_name: route.server_name.clone(),
+        http2: match route.http2 {
+            settings::Http2::Never => Http2::Never,
+            settings::Http2::Auto => Http2::Auto,
+            settings::Http2::Always => Http2::Always,
+        },
+        in_memory: false,
+        web_sockets: route.web_sockets,
+        report: true,
+    })
+}
+
+fn balancing(route: &Route) -> Balancing {
+    let (policy, hash) = match &route.balance {
+        Balance::RoundRobin => (Policy::RoundRobin, None),
+        Balance::WeightedRoundRobin => (Policy::WeightedRoundRobin, None),
+        Balance::Random => (Policy::Random, None),
+        Balance::P2c => (Policy::PowerOfTwo, None),
+        Balance::LeastConnections => (Policy::LeastConnections, None),
+        Balance::LeastLatency => (Policy::LeastLatency, None),
+        Balance::ConsistentHash(key) => (Policy::ConsistentHash, Some(hash_key(key))),
+    };
+    let passive = route.passive_health.as_ref().map(|health| PassiveHealth {
+        consecutive_failures: health.consecutive_failures,
+        failure_rate: health.failure_rate,
+        eject_time: health.eject_time,
+        max_ejected: health.max_ejected,
+    });
+    Balancing {
+        policy,
+        hash,
+        sticky: route.sticky.as_ref().map(|cookie| Arc::new(sticky(cookie))),
+        passive,
+        queue_timeout: route.queue_timeout,
+        retry_budget: route.retry_budget,
+        dns_refresh: route.dns_refresh,
+        seed: None,
+    }
+}
+
+fn hash_key(key: &settings::HashKey) -> HashKey {
+    match key {
+        settings::HashKey::Header(name) => HashKey::Header(name.clone()),
+        settings::HashKey::Cookie(name) => HashKey::Cookie(name.clone()),
+        settings::HashKey::ClientAddress => HashKey::ClientAddress,
+    }
+}
+
+fn sticky(cookie: &settings::StickyCookie) -> StickyCookie {
+    let secret = cookie.secret.as_ref();
+    StickyCookie {
+        name: cookie.name.clone(),
+        key: StickyCookie::key(secret.map_or(b"", |secret| secret.0.as_bytes())),
+        max_age: cookie.max_age.map(Duration::from_secs),
+        path: cookie.path.clone(),
+        same_site: match cookie.same_site {
+            settings::SameSite::Lax => SameSite::Lax,
+            settings::SameSite::Strict => SameSite::Strict,
+            settings::SameSite::None => SameSite::None,
+        },
+        secure: cookie.secure,
+    }
+}
+
+fn health_check(check: &settings::HealthCheck) -> Arc<HealthCheck> {
+    let expected = check.expected_statuses.iter().cloned().flatten();
+    Arc::new(HealthCheck {
+        method: check.method.clone(),
+        path: check.path.clone(),
+        headers: check.headers.clone(),
+        expected: expected
+            .filter_map(|status| StatusCode::from_u16(status).ok())
+            .collect(),
+        interval: check.interval,
+        timeout: check.timeout,
+        rise: check.rise,
+        fall: check.fall,
+        jitter: check.jitter,
+    })
+}

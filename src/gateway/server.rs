@@ -1,0 +1,224 @@
+//! The gateway as a whole: started, reloaded and drained from any thread.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::admin::Admin;
+use super::bind::{self, Bound, Listening};
+use super::config::settings::{Bind, Settings};
+use super::gate::Gate;
+use super::log::{self, Writer};
+use super::plan::{Blueprint, Plan, PlanError};
+use super::running::Running;
+use super::worker::{Command, Thread, deal};
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Gateway;
+
+/// A hold on a gateway that runs; the last one that goes ends it at once.
+#[derive(Debug)]
+pub struct Handle {
+    state: Mutex<State>,
+    running: Arc<Running>,
+    draining: Arc<AtomicBool>,
+    writer: Writer,
+}
+
+#[derive(Debug)]
+struct State {
+    threads: Vec<Thread>,
+    plans: Vec<Arc<Plan>>,
+    listening: Vec<(Bind, String)>,
+    admin: Option<String>,
+}
+
+impl Gateway {
+    /// Binds, reads certificates, starts the threads. Where anything fails nothing is left.
+    ///
+    /// # Errors
+    /// See [`PlanError`].
+    pub fn start(settings: Settings) -> Result<Handle, PlanError> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = settings.server.workers.unwrap_or_else(cores).max(1);
+        let opened = log::open(settings.access_log.as_ref()).map_err(PlanError::Log)?;
+        let writer = Writer::start()?;
+        writer.configure(opened);
+        let blueprint = Blueprint::new(settings, writer.log())?;
+        let plans = plans(&blueprint, workers, &[])?;
+        let settings = &blueprint.settings;
+        let bound = bind_all(
+            settings.server.listeners.iter().map(|one| &one.bind),
+            workers,
+        )?;
+        let admin = settings.admin.as_ref().map(|admin| {
+            let bind = Bind::Tcp {
+                host: admin.host.clone(),
+                port: admin.port,
+            };
+            bind::bind(&bind, 1)
+        });
+        let admin = admin.transpose()?;
+        let gate = Arc::new(Gate::default());
+        let running = Arc::new(Running::default());
+        let mut threads = Vec::with_capacity(workers);
+        for (number, plan) in plans.iter().enumerate() {
+            let thread = Thread::start(number, Arc::clone(plan), Arc::clone(&gate), &running)?;
+            threads.push(thread);
+        }
+        let listening = bound.iter();
+        let listening = listening.map(|one| (one.bind.clone(), one.address.clone()));
+        let listening = listening.collect();
+        for one in bound {
+            deal(&threads, one);
+        }
+        let draining = Arc::new(AtomicBool::new(false));
+        let shown = Admin {
+            workers: threads.iter().map(|one| Arc::clone(&one.worker)).collect(),
+            log: writer.log(),
+            draining: Arc::clone(&draining),
+        };
+        let address = admin.as_ref().map(|bound| bound.address.clone());
+        if let (Some(first), Some(Bound { mut sockets, .. })) = (threads.first(), admin)
+            && let Some(Listening::Tcp(socket)) = sockets.pop()
+        {
+            first.tell(Command::Admin(socket, shown));
+        }
+        Ok(Handle {
+            state: Mutex::new(State {
+                threads,
+                plans,
+                listening,
+                admin: address,
+            }),
+            running,
+            draining,
+            writer,
+        })
+    }
+}
+
+/// Starts a gateway and waits until it has been drained.
+///
+/// # Errors
+/// Where it cannot start; see [`PlanError`].
+pub fn run(settings: Settings, on_ready: impl FnOnce(&Arc<Handle>)) -> Result<(), PlanError> {
+    let handle = Arc::new(Gateway::start(settings)?);
+    on_ready(&handle);
+    handle.join();
+    Ok(())
+}
+
+fn plans(
+    blueprint: &Arc<Blueprint>,
+    workers: usize,
+    before: &[Arc<Plan>],
+) -> Result<Vec<Arc<Plan>>, PlanError> {
+    let plan = |number: usize| {
+        let before = before.get(number).map(Arc::as_ref);
+        Plan::new(blueprint, workers, before)
+    };
+    (0..workers).map(plan).collect()
+}
+
+fn bind_all<'a>(
+    binds: impl Iterator<Item = &'a Bind>,
+    workers: usize,
+) -> Result<Vec<Bound>, PlanError> {
+    binds.map(|bind| bind::bind(bind, workers)).collect()
+}
+
+impl Handle {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it listens on, with the ports that were found where any would do.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        let state = self.lock();
+        let addresses = state.listening.iter();
+        addresses.map(|(_, address)| address.clone()).collect()
+    }
+
+    /// What the admin listener listens on.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<String> {
+        self.lock().admin.clone()
+    }
+
+    /// Puts another configuration in place as a whole: requests that have begun end as they began,
+    /// no connection is dropped. Workers and the admin listener stay as they are.
+    ///
+    /// # Errors
+    /// See [`PlanError`]; nothing has changed then.
+    pub fn reload(&self, settings: Settings) -> Result<(), PlanError> {
+        let mut state = self.lock();
+        let workers = state.threads.len();
+        let opened = log::open(settings.access_log.as_ref()).map_err(PlanError::Log)?;
+        let blueprint = Blueprint::new(settings, self.writer.log())?;
+        let plans = plans(&blueprint, workers, &state.plans)?;
+        let wanted = || {
+            blueprint
+                .settings
+                .server
+                .listeners
+                .iter()
+                .map(|one| &one.bind)
+        };
+        let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
+        let fresh = bind_all(wanted().filter(|bind| !is_old(bind)), workers)?;
+        // Nothing can fail from here on.
+        self.writer.configure(opened);
+        for (thread, plan) in state.threads.iter().zip(&plans) {
+            thread.put(Arc::clone(plan));
+        }
+        state.plans = plans;
+        for one in fresh {
+            state
+                .listening
+                .push((one.bind.clone(), one.address.clone()));
+            deal(&state.threads, one);
+        }
+        let (kept, gone) = std::mem::take(&mut state.listening)
+            .into_iter()
+            .partition(|(own, _)| wanted().any(|bind| bind == own));
+        state.listening = kept;
+        for (bind, _) in gone {
+            bind::unbind(&bind);
+            for thread in &state.threads {
+                thread.tell(Command::Unlisten(bind.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, lets requests in flight finish for at most `grace`, and returns when all
+    /// is over.
+    pub fn drain(&self, grace: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        let listening = {
+            let state = self.lock();
+            for thread in &state.threads {
+                thread.tell(Command::Drain(grace));
+            }
+            state.listening.clone()
+        };
+        for (bind, _) in listening {
+            bind::unbind(&bind);
+        }
+        self.join();
+    }
+
+    /// Waits until somebody has drained it.
+    pub fn join(&self) {
+        self.running.wait();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.drain(Duration::ZERO);
+    }
+}

@@ -1,0 +1,205 @@
+//! One request: which route, whether it may pass, what the client gets.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::account::Account;
+use super::answer::{Answer, Reply};
+use super::client::Manners;
+use super::config::settings::{Listener, RateKey};
+use super::forward::{self, Origin, Peer};
+use super::log::{Log, entry};
+use super::passage::{Asked, Found, Passage};
+use super::plan::Plan;
+use super::rate::Limiter;
+use super::request_id;
+use super::routes;
+use super::watch::Presence;
+use super::worker::Worker;
+use crate::engine::error::Error;
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub struct Client {
+    /// Whose it is.
+    pub worker: Arc<Worker>,
+    /// Where it came in.
+    pub listener: Listener,
+    /// Who it is.
+    pub peer: Peer,
+    /// Among the worker's connections.
+    pub presence: Arc<Presence>,
+    /// How it is to end.
+    pub manners: Arc<Manners>,
+}
+
+/// Serves the requests of one connection.
+#[derive(Debug, Clone)]
+pub struct Service(pub Arc<Client>);
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Answer>;
+    type Error = Error;
+    // Boxed: a connection that waits for a request does not keep what one needs.
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let multiplexed = request.version() == Version::HTTP_2;
+        match self.begin(request) {
+            Ok((passage, log, account)) => {
+                let client = Arc::clone(&self.0);
+                Box::pin(async move {
+                    let worker = Arc::clone(&client.worker);
+                    let mut response = passage.pass(client, log, account).await?;
+                    part(&worker, multiplexed, &mut response);
+                    Ok(response)
+                })
+            }
+            Err(mut response) => {
+                part(&self.0.worker, multiplexed, &mut response);
+                Box::pin(std::future::ready(Ok(response)))
+            }
+        }
+    }
+}
+
+/// Tells a client in HTTP/1.1 that a gateway which stops does not keep its connection.
+fn part(worker: &Worker, multiplexed: bool, response: &mut Response<Answer>) {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if worker.is_draining() && !multiplexed && !switching {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+}
+
+impl Service {
+    /// Makes a request ready to be sent, or answers it.
+    #[expect(clippy::result_large_err, reason = "both are moved on at once")]
+    fn begin(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<(Passage, Log, Account), Response<Answer>> {
+        let client = &*self.0;
+        let plan = client.worker.plan();
+        let blueprint = &plan.blueprint;
+        let in_flight = client.presence.watch().begin();
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (parts, incoming) = request.into_parts();
+        let id = forward::Seen::of(&parts).id();
+        let id = id.unwrap_or_else(request_id::new);
+        let asked = Asked { parts, id };
+        let entry = blueprint.settings.access_log.as_ref().map(|_| {
+            let entry = entry::of(&client.peer, &asked);
+            (entry, blueprint.log.clone())
+        });
+        let mut account = Account::open(in_flight, entry);
+        let unread = !incoming.is_end_stream();
+        let limits = &blueprint.settings.server.limits;
+        let passage = check(client, &plan, &asked, &mut account)
+            .and_then(|found| Passage::new(client, found, &asked, incoming, upgrade, limits));
+        match passage {
+            Ok(passage) => Ok((passage, blueprint.log.clone(), account)),
+            Err(refused) => {
+                if unread {
+                    client.manners.leave_unread();
+                }
+                Err(refused.refusal(account))
+            }
+        }
+    }
+}
+
+/// Finds the route, and whether the request may pass.
+fn check(
+    client: &Client,
+    plan: &Plan,
+    asked: &Asked,
+    account: &mut Account,
+) -> Result<Found, Reply> {
+    let parts = &asked.parts;
+    let settings = &plan.blueprint.settings;
+    if parts.headers.len() > settings.server.limits.max_headers {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Reply::new(status, "Request Header Fields Too Large"));
+    }
+    if !forward::is_relayed(&parts.method) {
+        return Err(Reply::not_allowed(&[]));
+    }
+    let trusted = &settings.server.trusted_proxies;
+    let origin = forward::origin(parts, &client.peer, trusted);
+    let host = forward::Seen::of(parts).host(parts)?;
+    if let Some(address) = origin.client.filter(|_| origin.trusted) {
+        account.client(address);
+    }
+    if let Some(port) = client.listener.redirect_https
+        && !origin.secure
+    {
+        return Err(redirect(host, parts, port));
+    }
+    let path = parts.uri.path();
+    let found = plan.blueprint.routes.find(host, &parts.method, path);
+    let (index, below) = match found {
+        routes::Found::Route { index, below } => (index, below),
+        routes::Found::NotFound => return Err(Reply::new(StatusCode::NOT_FOUND, "Not Found")),
+        routes::Found::MethodNotAllowed(allowed) => return Err(Reply::not_allowed(&allowed)),
+        routes::Found::BadPath => {
+            return Err(Reply::bad_request("the path can be read in two ways"));
+        }
+    };
+    let missing = || Reply::new(StatusCode::NOT_FOUND, "Not Found");
+    let way = plan.ways.get(index).ok_or_else(missing)?;
+    account.route(&way.metrics);
+    if let Some(Some(limiter)) = plan.blueprint.limiters.get(index)
+        && let Err(seconds) = take_token(limiter, parts, origin)
+    {
+        way.metrics.limited.increment();
+        return Err(Reply::too_many(seconds));
+    }
+    Ok(Found {
+        way: Arc::clone(way),
+        origin,
+        below,
+    })
+}
+
+fn take_token(limiter: &Limiter, parts: &Parts, origin: Origin) -> Result<(), u64> {
+    let now = Instant::now();
+    match &limiter.settings().key {
+        RateKey::Header(name) => {
+            let value = parts.headers.get(name);
+            limiter.take(value.map_or(b"", HeaderValue::as_bytes), now)
+        }
+        RateKey::ClientAddress => match origin.client {
+            Some(IpAddr::V4(address)) => limiter.take(&address.octets(), now),
+            // A client has a whole /64 at its hands.
+            Some(IpAddr::V6(address)) => {
+                let octets = address.octets();
+                limiter.take(octets.get(..8).unwrap_or_default(), now)
+            }
+            None => limiter.take(b"", now),
+        },
+    }
+}
+
+fn redirect(host: &str, parts: &Parts, port: u16) -> Reply {
+    let bracket = host.rfind(']').unwrap_or(0);
+    let colon = host.rfind(':').filter(|at| *at > bracket);
+    let name = colon.map_or(host, |at| host.get(..at).unwrap_or_default());
+    let port = match port {
+        443 => String::new(),
+        port => format!(":{port}"),
+    };
+    let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    match HeaderValue::from_str(&format!("https://{name}{port}{target}")) {
+        Ok(location) if !name.is_empty() => Reply::redirect(location),
+        _ => Reply::bad_request("the request has no Host"),
+    }
+}

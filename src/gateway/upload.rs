@@ -1,0 +1,158 @@
+//! A client's body on its way upstream, bounded in size and in time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::client::Manners;
+use crate::engine::error::{Error, Kind};
+
+/// What a client did wrong with its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fault {
+    /// It is larger than allowed.
+    TooLarge = 1,
+    /// It stopped.
+    TooSlow = 2,
+    /// It is malformed, or the client left.
+    Broken = 3,
+}
+
+/// Tells what went wrong with a body, to be asked when its exchange has failed.
+#[derive(Debug, Default)]
+pub struct Verdict(AtomicU8);
+
+impl Verdict {
+    /// What went wrong, if anything did.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        match self.0.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Fault::TooLarge),
+            2 => Some(Fault::TooSlow),
+            _ => Some(Fault::Broken),
+        }
+    }
+}
+
+/// The body.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: Incoming,
+    /// Octets that may still come.
+    room: u64,
+    idle: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+    verdict: Arc<Verdict>,
+    manners: Arc<Manners>,
+    ended: bool,
+}
+
+impl Upload {
+    /// A body of at most `most` octets, with at most `idle` between two of its pieces.
+    #[must_use]
+    pub fn new(
+        incoming: Incoming,
+        most: Option<u64>,
+        idle: Option<Duration>,
+        manners: Arc<Manners>,
+    ) -> Self {
+        Self {
+            incoming,
+            room: most.unwrap_or(u64::MAX),
+            idle,
+            timer: None,
+            verdict: Arc::default(),
+            manners,
+            ended: false,
+        }
+    }
+
+    /// To be asked later what went wrong.
+    #[must_use]
+    pub fn verdict(&self) -> Arc<Verdict> {
+        Arc::clone(&self.verdict)
+    }
+
+    fn fail(&mut self, fault: Fault) -> Error {
+        self.verdict.0.store(fault as u8, Ordering::Release);
+        let detail = match fault {
+            Fault::TooLarge => "the client's body is too large",
+            Fault::TooSlow => "the client's body stopped",
+            Fault::Broken => "the client's body broke off",
+        };
+        Error::new(Kind::Abandoned, detail)
+    }
+
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        let Some(idle) = self.idle else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        timer
+            .as_mut()
+            .poll(context)
+            .map(|()| self.fail(Fault::TooSlow))
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(next) = Pin::new(&mut this.incoming).poll_frame(context) else {
+            return this.poll_idle(context).map(|error| Some(Err(error)));
+        };
+        this.timer = None;
+        Poll::Ready(match next {
+            None => {
+                this.ended = true;
+                None
+            }
+            Some(Err(_)) => Some(Err(this.fail(Fault::Broken))),
+            Some(Ok(frame)) => {
+                let size = frame.data_ref().map_or(0, |chunk| chunk.len() as u64);
+                match this.room.checked_sub(size) {
+                    Some(room) => this.room = room,
+                    None => return Poll::Ready(Some(Err(this.fail(Fault::TooLarge)))),
+                }
+                this.ended = this.incoming.is_end_stream();
+                Some(Ok(frame))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.is_end_stream() {
+            self.manners.leave_unread();
+        }
+    }
+}

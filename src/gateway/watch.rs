@@ -1,0 +1,330 @@
+//! What a worker knows of each of its connections, without a timer for each: since when it waits
+//! for what, and what it has been told to do. A sweep finds those that take too long.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::config::settings::ServerLimits;
+use super::gate::Permit;
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// A request, or the end.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// Requests are being served.
+    Busy,
+}
+
+/// What a connection has been told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+#[repr(u8)]
+pub enum Order {
+    /// Go on.
+    Stay,
+    /// End when what is in flight is done.
+    Leave,
+    /// End at once.
+    Die,
+}
+
+/// One connection, as its worker sees it.
+#[derive(Debug)]
+pub struct Watch {
+    clock: Instant,
+    phase: AtomicU8,
+    /// Milliseconds of the clock since which the phase lasts.
+    since: AtomicU64,
+    /// Since when the client has taken nothing of what waits to be written; 0 where nothing waits.
+    blocked: AtomicU64,
+    in_flight: AtomicU32,
+    /// Octets that come do not begin a request's head: the connection is multiplexed.
+    multiplexed: AtomicBool,
+    /// It carries another protocol than HTTP, whose parties may be slow.
+    tunnel: AtomicBool,
+    order: AtomicU8,
+    task: AtomicWaker,
+}
+
+impl Watch {
+    fn new(clock: Instant) -> Self {
+        let watch = Self {
+            clock,
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            multiplexed: AtomicBool::new(false),
+            tunnel: AtomicBool::new(false),
+            order: AtomicU8::new(Order::Stay as u8),
+            task: AtomicWaker::new(),
+        };
+        watch.enter(Phase::Idle);
+        watch
+    }
+
+    /// Milliseconds since the worker began, never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).map_or(u64::MAX, |now| now + 1)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.since.store(self.now(), Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn is_in(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Relaxed) == phase as u8
+    }
+
+    /// The connection carries many requests at once.
+    pub fn multiplex(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection carries another protocol from now on.
+    pub fn hand_over(&self) {
+        self.tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its protocol has a word for the end, so that nothing is lost by it.
+    #[must_use]
+    pub fn has_goodbye(&self) -> bool {
+        self.multiplexed.load(Ordering::Relaxed) || self.tunnel.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request's head has begun and is not complete.
+    #[must_use]
+    pub fn is_in_head(&self) -> bool {
+        self.is_in(Phase::Head)
+    }
+
+    /// A TLS handshake is over; what comes next is a request.
+    pub fn rest(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    /// Octets have come.
+    pub fn heard(&self) {
+        if self.is_in(Phase::Idle) && !self.multiplexed.load(Ordering::Relaxed) {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// The client takes nothing at the moment, or does again.
+    pub fn block(&self, blocked: bool) {
+        let before = self.blocked.load(Ordering::Relaxed);
+        match (blocked, before) {
+            (true, 0) => self.blocked.store(self.now(), Ordering::Relaxed),
+            (false, 1..) => self.blocked.store(0, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// A request's head is complete.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
+        }
+        InFlight(Arc::clone(self))
+    }
+
+    /// What it has been told to do.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::Stay,
+            1 => Order::Leave,
+            _ => Order::Die,
+        }
+    }
+
+    /// Has the task that polls told of orders.
+    pub fn listen(&self, context: &Context<'_>) {
+        self.task.register(context.waker());
+    }
+
+    fn tell(&self, order: Order) {
+        if self.order() < order {
+            self.order.store(order as u8, Ordering::Release);
+            self.task.wake();
+        }
+    }
+
+    /// What is to become of it by now.
+    fn verdict(&self, limits: &ServerLimits) -> Order {
+        if self.tunnel.load(Ordering::Relaxed) {
+            return Order::Stay;
+        }
+        let now = self.now();
+        let over = |since: u64, limit: Option<Duration>| {
+            limit.is_some_and(|limit| Duration::from_millis(now.saturating_sub(since)) >= limit)
+        };
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        if blocked != 0 && over(blocked, limits.body_timeout)
+            || self.is_in(Phase::Head) && over(since, limits.header_timeout)
+        {
+            Order::Die
+        } else if self.is_in(Phase::Idle) && over(since, limits.keepalive_timeout) {
+            Order::Leave
+        } else {
+            Order::Stay
+        }
+    }
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub struct InFlight(Arc<Watch>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.enter(Phase::Idle);
+        }
+    }
+}
+
+/// All connections of a worker.
+#[derive(Debug)]
+pub struct Registry {
+    clock: Instant,
+    connections: Mutex<Connections>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    next: u64,
+    all: HashMap<u64, Arc<Watch>>,
+}
+
+impl Registry {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            clock: Instant::now(),
+            connections: Mutex::default(),
+            emptied: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a connection in; `permit` is its share of the most there may be.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, permit: Permit) -> Presence {
+        let watch = Arc::new(Watch::new(self.clock));
+        let mut connections = self.lock();
+        let number = connections.next;
+        connections.next += 1;
+        connections.all.insert(number, Arc::clone(&watch));
+        Presence {
+            registry: Arc::clone(self),
+            number,
+            watch,
+            _permit: permit,
+        }
+    }
+
+    /// Tells the connections that `whom` names.
+    pub fn tell(&self, order: Order, whom: impl Fn(&Watch) -> bool) {
+        let mut told: Vec<_> = self.lock().all.values().cloned().collect();
+        told.retain(|watch| whom(watch));
+        for watch in told {
+            watch.tell(order);
+        }
+    }
+
+    /// Ends what takes longer than it may.
+    pub fn sweep(&self, limits: &ServerLimits) {
+        let late: Vec<_> = {
+            let connections = self.lock();
+            let verdicts = connections
+                .all
+                .values()
+                .map(|watch| (watch, watch.verdict(limits)));
+            verdicts
+                .filter(|(_, order)| *order != Order::Stay)
+                .map(|(watch, order)| (Arc::clone(watch), order))
+                .collect()
+        };
+        for (watch, order) in late {
+            watch.tell(order);
+        }
+    }
+
+    /// Makes room: ends the connection that has been idle for longest.
+    pub fn evict(&self) {
+        let idlest = {
+            let connections = self.lock();
+            let idle = connections.all.values();
+            let idle = idle.filter(|watch| watch.is_in(Phase::Idle));
+            idle.min_by_key(|watch| watch.since.load(Ordering::Relaxed))
+                .cloned()
+        };
+        if let Some(watch) = idlest {
+            watch.tell(Order::Leave);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().all.len()
+    }
+
+    /// Waits until there is none.
+    pub async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.count() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+/// A connection's place among those of its worker, for as long as it lives.
+#[derive(Debug)]
+pub struct Presence {
+    registry: Arc<Registry>,
+    number: u64,
+    watch: Arc<Watch>,
+    _permit: Permit,
+}
+
+impl Presence {
+    /// The connection.
+    #[must_use]
+    pub fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut connections = self.registry.lock();
+        connections.all.remove(&self.number);
+        if connections.all.is_empty() {
+            drop(connections);
+            self.registry.emptied.notify_waiters();
+        }
+    }
+}

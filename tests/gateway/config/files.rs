@@ -1,0 +1,61 @@
+//! Configurations as files: where paths begin, what is watched, what cannot be read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use asgi_relay::gateway::config::{Overrides, load};
+
+/// A folder that is gone at the end of a test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gateway-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, octets: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, octets).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn told(path: &Path) -> String {
+    load(path, &Overrides::default()).unwrap_err().to_string()
+}
+
+#[test]
+fn paths_begin_at_the_folder_of_the_file_and_are_told_for_watching() {
+    let folder = Folder::new("paths");
+    let pem = folder.write("both.pem", "x");
+    let file = folder.write(
+        "gateway.yaml",
+        "ssl: {enabled: true, cert_file: both.pem, key_file: ./both.pem}\n\
+         routes: [{targets: https://h, verify: both.pem}]\n",
+    );
+    let loaded = load(&file, &Overrides::default()).unwrap();
+    let tls = loaded.settings.server.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.certificates[0].certificate, pem);
+    assert_eq!(loaded.files, [pem]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_with_the_name_of_the_file() {
+    let folder = Folder::new("unreadable");
+    let missing = folder.0.join("missing.yaml");
+    let name = missing.display();
+    assert!(told(&missing).starts_with(&format!("{name}: cannot be read: ")));
+    assert!(told(&folder.0).contains("cannot be read"));
+    let latin = folder.write("latin.yaml", b"routes: gr\xfc\xdfe");
+    assert!(told(&latin).ends_with("it is not UTF-8 from octet 10 on"));
+    let large = folder.write("large.yaml", vec![b' '; (1 << 20) + 5]);
+    assert!(told(&large).contains("more than 1048576 octets"));
+}

@@ -1,0 +1,283 @@
+//! HTTP/1.1 through the gateway: what arrives upstream, what comes back, and what is refused.
+
+use std::thread;
+
+use crate::server::support::{Peer, Upstream, header, lines, ok, relaying, start};
+
+#[test]
+fn a_request_arrives_and_its_answer_comes_back() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("GET /a%2Fb?x=1&y HTTP/1.1\r\nHost: example.org\r\nX-Own: 1\r\nConnection: x-own, keep-alive\r\nCookie: a=b\r\n\r\n");
+    let mut peer = upstream.accept();
+    let head = peer.head();
+    assert!(head.starts_with("GET /a%2Fb?x=1&y HTTP/1.1\r\n"), "{head}");
+    let lines = lines(&head);
+    let host = format!("host: {}", upstream.address());
+    for expected in [
+        host.as_str(),
+        "cookie: a=b",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-proto: http",
+        "x-forwarded-host: example.org",
+    ] {
+        assert!(
+            lines.iter().any(|line| line == expected),
+            "{expected}: {head}"
+        );
+    }
+    assert!(header(&head, "x-own").is_none());
+    assert_eq!(header(&head, "x-request-id").map(str::len), Some(32));
+    peer.say("HTTP/1.1 201 Made\r\ncontent-length: 5\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nserver: up\r\n\r\nhello");
+    let (head, body) = client.message();
+    assert!(head.starts_with("HTTP/1.1 201 Created\r\n"), "{head}");
+    assert_eq!(body, b"hello");
+    assert_eq!(head.matches("set-cookie").count(), 2);
+    assert_eq!(header(&head, "server"), Some("up"));
+    // Both connections are kept.
+    client.say("GET /again HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert!(peer.head().starts_with("GET /again "));
+    peer.say(ok("2"));
+    assert_eq!(client.message().1, b"2");
+}
+
+#[test]
+fn bodies_stream_both_ways() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("POST /s HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    let mut peer = upstream.accept();
+    assert_eq!(header(&peer.head(), "transfer-encoding"), Some("chunked"));
+    peer.until("3\r\nabc\r\n");
+    peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.head();
+    peer.say("2\r\nxy\r\n");
+    client.until("2\r\nxy\r\n");
+    client.say("2\r\nde\r\n");
+    peer.until("2\r\nde\r\n");
+    client.say("0\r\n\r\n");
+    peer.until("0\r\n\r\n");
+    peer.say("0\r\n\r\n");
+    client.until("0\r\n\r\n");
+}
+
+#[test]
+fn a_client_that_waits_for_100_gets_it_when_the_upstream_takes_the_body() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
+    let mut peer = upstream.accept();
+    assert!(header(&peer.head(), "expect").is_none());
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.say("ok");
+    assert_eq!(peer.exactly(2), b"ok");
+    peer.say(ok(""));
+    assert!(client.head().starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_request_along() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    drop(client);
+    assert_eq!(peer.ended(), "");
+    // In the middle of the answer, too.
+    let mut client = Peer::client(&gateway);
+    client.say("GET /stream HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+    client.until("1\r\na\r\n");
+    drop(client);
+    assert_eq!(peer.ended(), "");
+}
+
+#[test]
+fn an_unfinished_upload_never_looks_finished() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    let mut peer = upstream.accept();
+    peer.until("3\r\nabc\r\n");
+    drop(client);
+    assert_eq!(peer.ended(), "");
+}
+
+#[test]
+fn an_upstream_that_dies_in_its_answer_leaves_a_broken_one() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    for framing in ["content-length: 50", "transfer-encoding: chunked"] {
+        let mut client = Peer::client(&gateway);
+        client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+        let mut peer = upstream.accept();
+        peer.head();
+        peer.say(format!(
+            "HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nabcde\r\n"
+        ));
+        client.until("abc");
+        drop(peer);
+        let rest = client.ended();
+        assert!(!rest.contains("0\r\n"), "{rest:?}");
+    }
+}
+
+#[test]
+fn failures_are_told_as_a_relay_tells_them() {
+    let upstream = Upstream::bind();
+    let url = upstream.url();
+    let text = relaying(&upstream, "");
+    drop(upstream);
+    let gateway = start(&text);
+    let mut client = Peer::client(&gateway);
+    let (head, body) = client.get("/", "");
+    assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{head}");
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.starts_with("Upstream error: "), "{body}");
+    assert!(!body.contains(&url), "{body}");
+    // The connection is kept.
+    assert!(client.get("/", "").0.starts_with("HTTP/1.1 502"));
+}
+
+#[test]
+fn a_silent_upstream_is_a_504() {
+    let upstream = Upstream::bind();
+    let text = relaying(&upstream, "") + "      timeout: {read: 0.1}\n";
+    let gateway = start(&text);
+    let mut client = Peer::client(&gateway);
+    let (head, body) = client.get("/", "");
+    assert!(head.starts_with("HTTP/1.1 504"), "{head}");
+    assert_eq!(body, b"Gateway Timeout");
+}
+
+#[test]
+fn what_two_readers_could_read_in_two_ways_is_refused() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    for request in [
+        "GET /a/../../b HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET /%2e%2e/b HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: +1\r\n\r\na",
+        "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost : h\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\n folded: x\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: h\r\n\r\n",
+        "G\u{1}T / HTTP/1.1\r\nhost: h\r\n\r\n",
+    ] {
+        let mut client = Peer::client(&gateway);
+        client.say(request);
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 400"), "{request:?}: {head}");
+    }
+    assert!(!upstream.has_connection());
+}
+
+#[test]
+fn chunked_beats_content_length_and_only_one_crosses() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    let head = peer.head();
+    assert!(header(&head, "content-length").is_none(), "{head}");
+    assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
+    peer.until("0\r\n\r\n");
+    peer.say(ok("1"));
+    assert_eq!(client.message().1, b"1");
+    // Whoever sent both may mean what is behind it as part of the body (RFC 9112 §6.3).
+    assert_eq!(client.ended(), "");
+    assert!(!upstream.has_connection());
+}
+
+#[test]
+fn who_the_client_is_comes_from_trusted_proxies_alone() {
+    let upstream = Upstream::bind();
+    let hearsay = "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: claimed\r\nx-forwarded-port: 1\r\nforwarded: for=192.0.2.9\r\nx-real-ip: 192.0.2.9\r\nx_forwarded_for: 192.0.2.9\r\n";
+    let seen = |more: &str| {
+        let gateway = start(&relaying(&upstream, more));
+        let mut client = Peer::client(&gateway);
+        client.say(format!("GET / HTTP/1.1\r\nhost: h\r\n{hearsay}\r\n"));
+        let mut peer = upstream.accept();
+        let head = peer.head();
+        peer.say(ok(""));
+        client.head();
+        head
+    };
+    let head = seen("");
+    assert_eq!(header(&head, "x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(header(&head, "x-forwarded-proto"), Some("http"));
+    assert_eq!(header(&head, "x-forwarded-host"), Some("h"));
+    for gone in [
+        "x-forwarded-port",
+        "forwarded",
+        "x-real-ip",
+        "x_forwarded_for",
+    ] {
+        assert_eq!(header(&head, gone), None, "{gone}");
+    }
+    let head = seen("  trusted_proxies: [127.0.0.0/8]");
+    assert_eq!(
+        header(&head, "x-forwarded-for"),
+        Some("192.0.2.9, 127.0.0.1")
+    );
+    assert_eq!(header(&head, "x-forwarded-proto"), Some("https"));
+    assert_eq!(header(&head, "x-forwarded-host"), Some("claimed"));
+    assert_eq!(header(&head, "forwarded"), Some("for=192.0.2.9"));
+}
+
+#[test]
+fn trailers_cross_both_ways() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\nte: trailers\r\nconnection: te\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-sum: 1\r\n\r\n");
+    let mut peer = upstream.accept();
+    let head = peer.head();
+    assert_eq!(header(&head, "te"), Some("trailers"), "{head}");
+    peer.until("0\r\nx-sum: 1\r\n\r\n");
+    peer.say("HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nx-sum: 2\r\n\r\n");
+    client.head();
+    client.until("0\r\nx-sum: 2\r\n\r\n");
+}
+
+#[test]
+fn a_slow_client_holds_the_upstream_back() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    peer.say("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+    client.head();
+    // Nobody reads: the upstream can write what the sockets and the gateway hold, and no more.
+    let writer = thread::spawn(move || {
+        use std::io::Write;
+        peer.0
+            .set_write_timeout(Some(std::time::Duration::from_millis(500)))
+            .unwrap();
+        let piece = vec![b'x'; 64 * 1024];
+        let mut sent = 0;
+        while let Ok(count) = peer.0.write(&piece) {
+            sent += count;
+        }
+        sent
+    });
+    let sent = writer.join().unwrap();
+    assert!(sent < 32 * 1024 * 1024, "{sent}");
+}

@@ -1,0 +1,157 @@
+//! What a client may take: heads, bodies, time, connections.
+
+use std::io::Write;
+
+use crate::server::support::{Peer, Upstream, header, ok, relaying, start};
+
+#[test]
+fn heads_are_bounded() {
+    let upstream = Upstream::bind();
+    let limits = "  limits: {max_header_size: 8192, max_headers: 20}";
+    let gateway = start(&relaying(&upstream, limits));
+    let many = "x-a: 1\r\n".repeat(21);
+    let long = format!("x-a: {}\r\n", "a".repeat(10_000));
+    let endless = "a".repeat(100_000);
+    for request in [
+        format!("GET / HTTP/1.1\r\nhost: h\r\n{many}\r\n"),
+        format!("GET / HTTP/1.1\r\nhost: h\r\n{long}\r\n"),
+        format!("GET / HTTP/1.1\r\nhost: h\r\nx-a: {endless}"),
+        format!("GET /{endless} HTTP/1.1\r\nhost: h\r\n\r\n"),
+    ] {
+        let mut client = Peer::client(&gateway);
+        // The gateway may end the connection before it has all.
+        let _ = client.0.write_all(request.as_bytes());
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 431"), "{head}");
+        client.ended();
+    }
+    assert!(!upstream.has_connection());
+}
+
+#[test]
+fn bodies_are_bounded() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, "  limits: {max_body_size: 5}"));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 6\r\n\r\n123456");
+    assert!(client.head().starts_with("HTTP/1.1 413"));
+    assert!(!upstream.has_connection());
+    // Of a chunked body the size shows while it streams; what has gone upstream looks unfinished.
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\n123\r\n");
+    let mut peer = upstream.accept();
+    peer.until("3\r\n123\r\n");
+    client.say("3\r\n456\r\n0\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 413"));
+    assert_eq!(peer.ended(), "");
+    // One that is just small enough passes.
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n12345");
+    let mut peer = upstream.accept();
+    assert_eq!(peer.message().1, b"12345");
+    peer.say(ok(""));
+    assert!(client.head().starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_refused_upload_can_be_read_about() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, "  limits: {max_body_size: 5}"));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5000000\r\n\r\n");
+    // A client that sends all before it reads must not find a reset in place of its answer.
+    let _ = client.0.write_all(&vec![b'x'; 5_000_000]);
+    assert!(client.head().starts_with("HTTP/1.1 413"));
+}
+
+#[test]
+fn slow_heads_and_silent_connections_are_ended() {
+    let upstream = Upstream::bind();
+    let limits = "  limits: {header_timeout: 0.2, keepalive_timeout: 0.4}";
+    let gateway = start(&relaying(&upstream, limits));
+    let mut slow = Peer::client(&gateway);
+    slow.say("GET / HTTP/1.1\r\nhost: h\r\nx-a");
+    let mut silent = Peer::client(&gateway);
+    let mut kept = Peer::client(&gateway);
+    kept.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    assert_eq!(slow.ended(), "");
+    assert_eq!(silent.ended(), "");
+    // One that waits for its answer is not silent.
+    peer.say(ok("late"));
+    assert_eq!(kept.message().1, b"late");
+    assert_eq!(kept.ended(), "");
+}
+
+#[test]
+fn an_upload_that_stops_is_a_408() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, "  limits: {body_timeout: 0.2}"));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n12");
+    let mut peer = upstream.accept();
+    peer.until("\r\n\r\n12");
+    assert!(client.head().starts_with("HTTP/1.1 408"));
+    assert_eq!(peer.ended(), "");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_let_go() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, "  limits: {body_timeout: 0.3}"));
+    let mut client = Peer::client(&gateway);
+    client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    peer.say("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+    let piece = vec![b'x'; 64 * 1024];
+    // Ends when the gateway gives the upstream's connection up.
+    while peer.0.write(&piece).is_ok() {}
+}
+
+#[test]
+fn more_connections_than_allowed_wait() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, "  limits: {max_connections: 1}"));
+    let mut first = Peer::client(&gateway);
+    first.say("GET /1 HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    let mut second = Peer::client(&gateway);
+    second.say("GET /2 HTTP/1.1\r\nhost: h\r\n\r\n");
+    peer.say(ok("1"));
+    assert_eq!(first.message().1, b"1");
+    // The first one is idle now, and makes room.
+    assert_eq!(first.ended(), "");
+    assert!(peer.head().starts_with("GET /2 "));
+    peer.say(ok("2"));
+    assert_eq!(second.message().1, b"2");
+}
+
+#[test]
+fn clients_that_ask_too_often_are_told_when_to_come_again() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  reverse_proxy:\n    - path: /\n      \
+         targets: [{url}]\n      rate_limit: {{rate: 0.01, burst: 2}}\n    - path: /key\n      targets: \
+         [{url}]\n      rate_limit: {{rate: 0.01, burst: 1, key: \"header:x-key\"}}\n"
+    ));
+    let mut client = Peer::client(&gateway);
+    assert_eq!(client.get("/", "").1, b"in");
+    assert_eq!(client.get("/", "").1, b"in");
+    let (head, body) = client.get("/", "");
+    assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+    let after: u64 = header(&head, "retry-after").unwrap().parse().unwrap();
+    assert!((90..=100).contains(&after), "{after}");
+    assert_eq!(body, b"Too Many Requests");
+    // Each key has a bucket of its own.
+    assert_eq!(client.get("/key", "x-key: a\r\n").1, b"in");
+    assert!(
+        client
+            .get("/key", "x-key: a\r\n")
+            .0
+            .starts_with("HTTP/1.1 429")
+    );
+    assert_eq!(client.get("/key", "x-key: b\r\n").1, b"in");
+}

@@ -1,0 +1,10 @@
+//! The listener, over real sockets: bytes in, bytes out.
+
+mod certificates;
+mod http1;
+mod http2;
+mod limits;
+mod operating;
+mod support;
+mod tls;
+mod upgrade;
