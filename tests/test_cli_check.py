@@ -16,6 +16,7 @@ from .support.upstream import Upstream, refusing
 if TYPE_CHECKING:
     from .support.authority import Authority
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "gateway.md"
 PYSERVE = sorted((Path(__file__).parent / "gateway" / "pyserve").glob("*.yaml"))
 
 
@@ -38,6 +39,13 @@ def written(folder: Path, text: str) -> Path:
     file = folder / "gateway.yaml"
     file.write_text(text)
     return file
+
+
+def put_certificate(folder: Path, authority: Authority) -> None:
+    certificate = authority.certificate("localhost")
+    (folder / "ssl").mkdir()
+    (folder / "ssl" / "cert.pem").write_bytes(certificate.chain.read_bytes())
+    (folder / "ssl" / "key.pem").write_bytes(certificate.key.read_bytes())
 
 
 def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,14 +177,22 @@ def test_a_secret_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "lovelace" not in checked.text + checked.errors
 
 
+def test_the_document_s_file_is_valid(
+    tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = re.findall(r"```yaml\n(.+?)```", DOCUMENT.read_text(), re.DOTALL)
+    put_certificate(tmp_path, authority)
+    checked = Checked(written(tmp_path, text), capsys, "--offline")
+    assert (checked.code, checked.errors) == (0, "")
+    wanted = re.findall(r"^(  path .+?)\n\n", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)[0]
+    assert checked.text.split("\n\n")[1] == wanted
+
+
 @pytest.mark.parametrize("file", PYSERVE, ids=lambda file: file.stem)
 def test_pyserve_s_documented_files_are_valid(
     file: Path, tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    certificate = authority.certificate("localhost")
-    (tmp_path / "ssl").mkdir()
-    (tmp_path / "ssl" / "cert.pem").write_bytes(certificate.chain.read_bytes())
-    (tmp_path / "ssl" / "key.pem").write_bytes(certificate.key.read_bytes())
+    put_certificate(tmp_path, authority)
     checked = Checked(written(tmp_path, file.read_text()), capsys, "--offline")
     assert checked.code == 0
     assert "error" not in checked.errors

@@ -85,30 +85,89 @@ pub fn origin(parts: &Parts, peer: &Peer, trusted: &[Network]) -> Origin {
     }
 }
 
-/// The host that is asked for: of the target in absolute form, of `:authority`, or of `Host`
-/// (RFC 9112 §3.2), with its port; empty where HTTP/1.0 names none.
-///
-/// # Errors
-/// 400 where it is missing or malformed, or there is more than one.
-pub fn host(parts: &Parts) -> Result<&str, Reply> {
-    let mut lines = parts.headers.get_all(HOST).iter();
-    let line = lines.next();
-    if lines.next().is_some() {
-        return Err(Reply::bad_request("the request has more than one Host"));
+/// What of a head decides how it is passed on, found in one pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    id: Option<&'a HeaderValue>,
+    upgrade: Option<&'a HeaderValue>,
+    /// `TE` or `Trailer` is among the headers.
+    trailers: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// Looks at every header once.
+    #[must_use]
+    pub fn of(parts: &'a Parts) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in &parts.headers {
+            match *name {
+                HOST => {
+                    seen.host.get_or_insert(value);
+                    seen.hosts += 1;
+                }
+                UPGRADE => {
+                    seen.upgrade.get_or_insert(value);
+                }
+                TE | TRAILER => seen.trailers = true,
+                ref custom if *custom == X_REQUEST_ID => {
+                    seen.id.get_or_insert(value);
+                }
+                _ => {}
+            }
+        }
+        seen
     }
-    let host = match (parts.uri.authority(), line) {
-        (Some(authority), _) => authority.as_str(),
-        (None, Some(line)) => line
-            .to_str()
-            .map_err(|_| Reply::bad_request("the Host is malformed"))?,
-        (None, None) if parts.version == Version::HTTP_10 => "",
-        (None, None) => return Err(Reply::bad_request("the request has no Host")),
-    };
-    let odd = |b: u8| matches!(b, b'@' | b'/' | b'?' | b'#' | b'\\' | b',' | b' ' | b'\t');
-    if host.bytes().any(odd) {
-        return Err(Reply::bad_request("the Host is malformed"));
+
+    /// The host that is asked for: of the target in absolute form, of `:authority`, or of `Host`
+    /// (RFC 9112 §3.2), with its port; empty where HTTP/1.0 names none.
+    ///
+    /// # Errors
+    /// 400 where it is missing or malformed, or there is more than one.
+    pub fn host(&self, parts: &'a Parts) -> Result<&'a str, Reply> {
+        if self.hosts > 1 {
+            return Err(Reply::bad_request("the request has more than one Host"));
+        }
+        let malformed = || Reply::bad_request("the Host is malformed");
+        let host = match (parts.uri.authority(), self.host) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(line)) => line.to_str().map_err(|_| malformed())?,
+            (None, None) if parts.version == Version::HTTP_10 => "",
+            (None, None) => return Err(Reply::bad_request("the request has no Host")),
+        };
+        let odd = |b: u8| matches!(b, b'@' | b'/' | b'?' | b'#' | b'\\' | b',' | b' ' | b'\t');
+        match host.bytes().any(odd) {
+            true => Err(malformed()),
+            false => Ok(host),
+        }
     }
-    Ok(host)
+
+    /// The protocol that the client wants to change to, if it may.
+    #[must_use]
+    pub fn upgrade(&self, parts: &Parts) -> Option<HeaderValue> {
+        let protocol = self.upgrade?;
+        if parts.version != Version::HTTP_11 {
+            return None;
+        }
+        let wanted = parts.headers.get_all(CONNECTION).iter().any(|line| {
+            let mut tokens = line.as_bytes().split(|&b| b == b',');
+            tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        });
+        // HTTP/2 is between two neighbours, and has its own ways to begin.
+        let text = protocol.as_bytes();
+        let one = !text.contains(&b',') && !text.to_ascii_lowercase().starts_with(b"h2");
+        (wanted && one).then(|| protocol.clone())
+    }
+
+    /// The client's own name for the request, where it is fit to be passed on.
+    #[must_use]
+    pub fn id(&self) -> Option<HeaderValue> {
+        let id = self.id?;
+        let fit = (1..=MAX_REQUEST_ID).contains(&id.len())
+            && id.as_bytes().iter().all(u8::is_ascii_graphic);
+        fit.then(|| id.clone())
+    }
 }
 
 /// The last address in `X-Forwarded-For` that is not a proxy of ours.
@@ -155,23 +214,6 @@ fn is_hearsay(name: &HeaderName) -> bool {
     alike("x-forwarded-") || alike("x-real-ip")
 }
 
-/// The protocol that the client wants to change to, if it may.
-#[must_use]
-pub fn upgrade_of(parts: &Parts) -> Option<HeaderValue> {
-    if parts.version != Version::HTTP_11 {
-        return None;
-    }
-    let protocol = parts.headers.get(UPGRADE)?;
-    let wanted = parts.headers.get_all(CONNECTION).iter().any(|line| {
-        let mut tokens = line.as_bytes().split(|&b| b == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-    });
-    // HTTP/2 is between two neighbours, and has its own ways to begin.
-    let text = protocol.as_bytes();
-    let one = !text.contains(&b',') && !text.to_ascii_lowercase().starts_with(b"h2");
-    (wanted && one).then(|| protocol.clone())
-}
-
 /// How a request is to be passed on.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner<'a> {
@@ -183,6 +225,8 @@ pub struct Manner<'a> {
     pub origin: Origin,
     /// The host that is asked for.
     pub host: &'a str,
+    /// What its head says.
+    pub seen: Seen<'a>,
     /// The peer.
     pub peer: &'a Peer,
     /// The request's name.
@@ -237,7 +281,9 @@ pub fn prepare(
     if has_body && request.framing == Framing::None {
         request.framing = Framing::Chunked;
     }
-    pass_trailers(&mut request, parts);
+    if manner.seen.trailers {
+        pass_trailers(&mut request, parts);
+    }
     Ok(request)
 }
 
@@ -276,15 +322,6 @@ pub fn pass_handshake(request: &mut Request, protocol: HeaderValue) -> Result<()
     request.framing = Framing::None;
     request.handshake = Some(handshake);
     Ok(())
-}
-
-/// The client's own name for a request, where it is fit to be passed on.
-#[must_use]
-pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    let id = headers.get(X_REQUEST_ID)?;
-    let fit =
-        (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-    fit.then(|| id.clone())
 }
 
 /// Whether the method can be relayed at all: CONNECT asks for a tunnel to anywhere.

@@ -13,9 +13,10 @@ use hyper::upgrade::OnUpgrade;
 
 use super::account::{Account, Notes};
 use super::answer::{Answer, Reply, Upstream};
-use super::config::settings::{CookieDomain, Route};
-use super::forward::{self, Manner, Origin};
-use super::plan::{Plan, Way};
+use super::config::settings::{CookieDomain, Route, ServerLimits};
+use super::forward::{self, Manner, Origin, Seen};
+use super::log::Log;
+use super::plan::Way;
 use super::service::Client;
 use super::tunnel::{self, Tunnel};
 use super::upload::{Fault, Upload, Verdict};
@@ -37,45 +38,94 @@ pub(super) struct Asked {
     pub(super) id: HeaderValue,
 }
 
-/// A request that may pass.
+/// Where a request goes, once it may.
 #[derive(Debug)]
-pub(super) struct Passage<'a> {
-    /// Where it goes.
-    pub(super) route: &'a Route,
-    /// What brings it there.
-    pub(super) way: &'a Way,
-    /// What it is served by.
-    pub(super) plan: &'a Plan,
+pub(super) struct Found {
+    /// Its route at work.
+    pub(super) way: Arc<Way>,
     /// Who asks.
     pub(super) origin: Origin,
     /// Octets of the path that are the route's.
     pub(super) below: usize,
 }
 
-impl Passage<'_> {
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Passage {
+    way: Arc<Way>,
+    outgoing: Outgoing,
+    /// Tells what is wrong with its body, if it has one.
+    verdict: Option<Arc<Verdict>>,
+    /// The client's connection, where it wants to change to this protocol.
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
+
+impl Passage {
+    /// Makes a client's request the engine's.
+    ///
+    /// # Errors
+    /// What makes it unfit to be passed on.
+    pub(super) fn new(
+        client: &Client,
+        found: Found,
+        asked: &Asked,
+        incoming: Incoming,
+        upgrade: OnUpgrade,
+        limits: &ServerLimits,
+    ) -> Result<Self, Reply> {
+        let (parts, route) = (&asked.parts, &found.way.route);
+        let has_body = !incoming.is_end_stream();
+        let upload = has_body.then(|| {
+            let manners = Arc::clone(&client.manners);
+            Upload::new(incoming, route.max_body_size, limits.body_timeout, manners)
+        });
+        let seen = Seen::of(parts);
+        let manner = Manner {
+            below: found.below,
+            strip: route.strip_prefix,
+            origin: found.origin,
+            host: seen.host(parts)?,
+            seen,
+            peer: &client.peer,
+            id: &asked.id,
+        };
+        let h2_body = has_body && parts.version == Version::HTTP_2;
+        let mut outgoing = forward::prepare(&found.way.relay, parts, manner, h2_body)?;
+        if let Framing::Length(length) = outgoing.framing
+            && route.max_body_size.is_some_and(|most| length > most)
+        {
+            return Err(blame(Fault::TooLarge));
+        }
+        let protocol = seen.upgrade(parts);
+        if let Some(protocol) = &protocol {
+            forward::pass_handshake(&mut outgoing, protocol.clone())?;
+        }
+        let verdict = upload.as_ref().map(Upload::verdict);
+        if let Some(upload) = upload.filter(|_| outgoing.framing != Framing::None) {
+            let replay = route.retry.max_retries > 0 || route.follow_redirects;
+            outgoing.body = Source::Pulled(Pull::new(Box::pin(upload), replay));
+        }
+        Ok(Self {
+            outgoing,
+            verdict,
+            upgrade: protocol.map(|protocol| (protocol, upgrade)),
+            way: found.way,
+        })
+    }
+
     /// Has the upstream answer.
     pub(super) async fn pass(
         self,
-        client: &Arc<Client>,
-        asked: Asked,
-        incoming: Incoming,
-        upgrade: OnUpgrade,
+        client: Arc<Client>,
+        log: Log,
         mut account: Account,
     ) -> Result<Response<Answer>, Error> {
-        let (outgoing, verdict) = match self.outgoing(client, &asked, incoming) {
-            Ok(outgoing) => outgoing,
-            Err(reply) => return Ok(reply.refusal(account)),
-        };
-        let protocol = match &outgoing.handshake {
-            None => None,
-            Some(_) => asked.parts.headers.get(UPGRADE).cloned(),
-        };
-        let notes = Notes::new(self.plan.blueprint.log.clone());
-        let relayed = self.way.relay.exchange(outgoing, &notes).await;
+        let notes = Notes::new(log);
+        let relayed = self.way.relay.exchange(self.outgoing, &notes).await;
         let mut relayed = match relayed {
             Ok(relayed) => relayed,
             Err(error) => {
-                let fault = verdict.and_then(|verdict| verdict.fault());
+                let fault = self.verdict.and_then(|verdict| verdict.fault());
                 let reply = match fault {
                     None if error.kind() == Kind::Abandoned => return Err(error),
                     None => Reply::failure(&error),
@@ -85,10 +135,12 @@ impl Passage<'_> {
                 return Ok(reply.response(account));
             }
         };
-        let target = self.number_of(&relayed);
+        let route = &self.way.route;
+        let target = number_of(route, &relayed);
         notes.attempt(relayed.origin.attempt());
         account.answered(relayed.status, target, notes.retries());
-        if let (Some(protocol), Some(switched)) = (protocol, relayed.switched.take()) {
+        if let (Some((protocol, upgrade)), Some(switched)) = (self.upgrade, relayed.switched.take())
+        {
             let Stream::Socket(switching) = switched.stream else {
                 return Err(Error::new(Kind::Protocol, "not a connection"));
             };
@@ -98,7 +150,7 @@ impl Passage<'_> {
                 client: upgrade,
                 upstream: switching,
                 web_socket: protocol.as_bytes().eq_ignore_ascii_case(b"websocket"),
-                idle: self.route.web_sockets.idle_timeout,
+                idle: route.web_sockets.idle_timeout,
                 presence: Arc::clone(&client.presence),
                 origin: relayed.origin,
             });
@@ -107,7 +159,7 @@ impl Passage<'_> {
             fill(
                 response.headers_mut(),
                 relayed.headers,
-                &self.route.cookie_domain,
+                &route.cookie_domain,
             );
             let headers = response.headers_mut();
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -139,58 +191,18 @@ impl Passage<'_> {
         fill(
             response.headers_mut(),
             relayed.headers,
-            &self.route.cookie_domain,
+            &route.cookie_domain,
         );
         Ok(response)
     }
+}
 
-    /// The request for the engine, and where a fault of its body will be found.
-    fn outgoing(
-        &self,
-        client: &Client,
-        asked: &Asked,
-        incoming: Incoming,
-    ) -> Result<(Outgoing, Option<Arc<Verdict>>), Reply> {
-        let parts = &asked.parts;
-        let has_body = !incoming.is_end_stream();
-        let upload = has_body.then(|| {
-            let idle = self.plan.blueprint.settings.server.limits.body_timeout;
-            let manners = Arc::clone(&client.manners);
-            Upload::new(incoming, self.route.max_body_size, idle, manners)
-        });
-        let manner = Manner {
-            below: self.below,
-            strip: self.route.strip_prefix,
-            origin: self.origin,
-            host: forward::host(parts)?,
-            peer: &client.peer,
-            id: &asked.id,
-        };
-        let h2_body = has_body && parts.version == Version::HTTP_2;
-        let mut outgoing = forward::prepare(&self.way.relay, parts, manner, h2_body)?;
-        if let Framing::Length(length) = outgoing.framing
-            && self.route.max_body_size.is_some_and(|most| length > most)
-        {
-            return Err(blame(Fault::TooLarge));
-        }
-        if let Some(protocol) = forward::upgrade_of(parts) {
-            forward::pass_handshake(&mut outgoing, protocol)?;
-        }
-        let verdict = upload.as_ref().map(Upload::verdict);
-        if let Some(upload) = upload.filter(|_| outgoing.framing != Framing::None) {
-            let replay = self.route.retry.max_retries > 0 || self.route.follow_redirects;
-            outgoing.body = Source::Pulled(Pull::new(Box::pin(upload), replay));
-        }
-        Ok((outgoing, verdict))
-    }
-
-    /// Which of the route's targets a response is from, counted from 1; 0 where it is none of them.
-    fn number_of(&self, relayed: &Relayed) -> usize {
-        let endpoint = &relayed.origin.target().origin().endpoint;
-        let mut targets = self.route.targets.iter();
-        let at = targets.position(|target| target.target.origin().endpoint == *endpoint);
-        at.map_or(0, |at| at + 1)
-    }
+/// Which of the route's targets a response is from, counted from 1; 0 where it is none of them.
+fn number_of(route: &Route, relayed: &Relayed) -> usize {
+    let endpoint = &relayed.origin.target().origin().endpoint;
+    let mut targets = route.targets.iter();
+    let at = targets.position(|target| target.target.origin().endpoint == *endpoint);
+    at.map_or(0, |at| at + 1)
 }
 
 /// What a client gets whose body is at fault.

@@ -39,6 +39,8 @@ pub struct Way {
     pub relay: Arc<Relay>,
     /// What is counted.
     pub metrics: Arc<RouteMetrics>,
+    /// What is configured.
+    pub route: Route,
 }
 
 /// One worker's.
@@ -47,7 +49,7 @@ pub struct Plan {
     /// What all workers share.
     pub blueprint: Arc<Blueprint>,
     /// For each route.
-    pub ways: Vec<Way>,
+    pub ways: Vec<Arc<Way>>,
 }
 
 /// Why a configuration cannot be put to work.
@@ -105,7 +107,7 @@ impl Plan {
         workers: usize,
         before: Option<&Self>,
     ) -> Result<Arc<Self>, PlanError> {
-        let ways: Result<Vec<Way>, PlanError> = blueprint
+        let ways: Result<Vec<_>, PlanError> = blueprint
             .settings
             .routes
             .iter()
@@ -120,7 +122,11 @@ impl Plan {
                         counted.ejections.increment();
                     }
                 })));
-                Ok(Way { relay, metrics })
+                Ok(Arc::new(Way {
+                    relay,
+                    metrics,
+                    route: route.clone(),
+                }))
             })
             .collect();
         Ok(Arc::new(Self {

@@ -1,29 +1,17 @@
 //! Names for requests that have none.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
-
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// A name for a request that nobody can guess.
+const DIGITS: [u8; 16] = *b"0123456789abcdef";
+
+/// A name that no other request has: 128 bits by chance, in hexadecimal digits.
 #[must_use]
 pub fn new() -> HeaderValue {
-    thread_local! {
-        static RANDOM: (RandomState, RandomState) = (RandomState::new(), RandomState::new());
-        static COUNT: Cell<u64> = const { Cell::new(0) };
-    }
-    let count = COUNT.get().wrapping_add(1);
-    COUNT.set(count);
-    let (high, low) = RANDOM.with(|(a, b)| (a.hash_one(count), b.hash_one(count)));
     let mut text = Vec::with_capacity(32);
-    for octet in high.to_be_bytes().into_iter().chain(low.to_be_bytes()) {
+    for octet in fastrand::u128(..).to_be_bytes() {
         for digit in [octet >> 4, octet & 0xF] {
-            text.push(if digit < 10 {
-                b'0' + digit
-            } else {
-                b'a' - 10 + digit
-            });
+            text.push(DIGITS.get(usize::from(digit)).copied().unwrap_or(b'-'));
         }
     }
     HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("-"))

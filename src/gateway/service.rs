@@ -16,12 +16,12 @@ use super::answer::{Answer, Reply};
 use super::client::Manners;
 use super::config::settings::{Listener, RateKey};
 use super::forward::{self, Origin, Peer};
-use super::log::entry;
-use super::passage::{Asked, Passage};
+use super::log::{Log, entry};
+use super::passage::{Asked, Found, Passage};
 use super::plan::Plan;
 use super::rate::Limiter;
 use super::request_id;
-use super::routes::Found;
+use super::routes;
 use super::watch::Presence;
 use super::worker::Worker;
 use crate::engine::error::Error;
@@ -52,59 +52,78 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let client = Arc::clone(&self.0);
-        Box::pin(async move { serve(client, request).await })
+        let multiplexed = request.version() == Version::HTTP_2;
+        match self.begin(request) {
+            Ok((passage, log, account)) => {
+                let client = Arc::clone(&self.0);
+                Box::pin(async move {
+                    let worker = Arc::clone(&client.worker);
+                    let mut response = passage.pass(client, log, account).await?;
+                    part(&worker, multiplexed, &mut response);
+                    Ok(response)
+                })
+            }
+            Err(mut response) => {
+                part(&self.0.worker, multiplexed, &mut response);
+                Box::pin(std::future::ready(Ok(response)))
+            }
+        }
     }
 }
 
-async fn serve(client: Arc<Client>, request: Request<Incoming>) -> Result<Response<Answer>, Error> {
-    let multiplexed = request.version() == Version::HTTP_2;
-    let mut response = answer(&client, request).await?;
-    if client.worker.is_draining()
-        && !multiplexed
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
+/// Tells a client in HTTP/1.1 that a gateway which stops does not keep its connection.
+fn part(worker: &Worker, multiplexed: bool, response: &mut Response<Answer>) {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if worker.is_draining() && !multiplexed && !switching {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    Ok(response)
 }
 
-async fn answer(
-    client: &Arc<Client>,
-    mut request: Request<Incoming>,
-) -> Result<Response<Answer>, Error> {
-    let plan = client.worker.plan();
-    let in_flight = client.presence.watch().begin();
-    let upgrade = hyper::upgrade::on(&mut request);
-    let (parts, incoming) = request.into_parts();
-    let id = forward::request_id(&parts.headers).unwrap_or_else(request_id::new);
-    let asked = Asked { parts, id };
-    let entry = plan.blueprint.settings.access_log.as_ref().map(|_| {
-        let entry = entry::of(&client.peer, &asked);
-        (entry, plan.blueprint.log.clone())
-    });
-    let mut account = Account::open(in_flight, entry);
-    let refused = match check(client, &plan, &asked, &mut account) {
-        Ok(passage) => {
-            let passing = passage.pass(client, asked, incoming, upgrade, account);
-            return passing.await;
+impl Service {
+    /// Makes a request ready to be sent, or answers it.
+    #[expect(clippy::result_large_err, reason = "both are moved on at once")]
+    fn begin(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<(Passage, Log, Account), Response<Answer>> {
+        let client = &*self.0;
+        let plan = client.worker.plan();
+        let blueprint = &plan.blueprint;
+        let in_flight = client.presence.watch().begin();
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (parts, incoming) = request.into_parts();
+        let id = forward::Seen::of(&parts).id();
+        let id = id.unwrap_or_else(request_id::new);
+        let asked = Asked { parts, id };
+        let entry = blueprint.settings.access_log.as_ref().map(|_| {
+            let entry = entry::of(&client.peer, &asked);
+            (entry, blueprint.log.clone())
+        });
+        let mut account = Account::open(in_flight, entry);
+        let unread = !incoming.is_end_stream();
+        let limits = &blueprint.settings.server.limits;
+        let passage = check(client, &plan, &asked, &mut account)
+            .and_then(|found| Passage::new(client, found, &asked, incoming, upgrade, limits));
+        match passage {
+            Ok(passage) => Ok((passage, blueprint.log.clone(), account)),
+            Err(refused) => {
+                if unread {
+                    client.manners.leave_unread();
+                }
+                Err(refused.refusal(account))
+            }
         }
-        Err(refused) => refused,
-    };
-    if !incoming.is_end_stream() {
-        client.manners.leave_unread();
     }
-    Ok(refused.refusal(account))
 }
 
 /// Finds the route, and whether the request may pass.
-fn check<'a>(
+fn check(
     client: &Client,
-    plan: &'a Plan,
+    plan: &Plan,
     asked: &Asked,
     account: &mut Account,
-) -> Result<Passage<'a>, Reply> {
+) -> Result<Found, Reply> {
     let parts = &asked.parts;
     let settings = &plan.blueprint.settings;
     if parts.headers.len() > settings.server.limits.max_headers {
@@ -116,7 +135,7 @@ fn check<'a>(
     }
     let trusted = &settings.server.trusted_proxies;
     let origin = forward::origin(parts, &client.peer, trusted);
-    let host = forward::host(parts)?;
+    let host = forward::Seen::of(parts).host(parts)?;
     if let Some(address) = origin.client.filter(|_| origin.trusted) {
         account.client(address);
     }
@@ -128,13 +147,14 @@ fn check<'a>(
     let path = parts.uri.path();
     let found = plan.blueprint.routes.find(host, &parts.method, path);
     let (index, below) = match found {
-        Found::Route { index, below } => (index, below),
-        Found::NotFound => return Err(Reply::new(StatusCode::NOT_FOUND, "Not Found")),
-        Found::MethodNotAllowed(allowed) => return Err(Reply::not_allowed(&allowed)),
-        Found::BadPath => return Err(Reply::bad_request("the path can be read in two ways")),
+        routes::Found::Route { index, below } => (index, below),
+        routes::Found::NotFound => return Err(Reply::new(StatusCode::NOT_FOUND, "Not Found")),
+        routes::Found::MethodNotAllowed(allowed) => return Err(Reply::not_allowed(&allowed)),
+        routes::Found::BadPath => {
+            return Err(Reply::bad_request("the path can be read in two ways"));
+        }
     };
     let missing = || Reply::new(StatusCode::NOT_FOUND, "Not Found");
-    let route = settings.routes.get(index).ok_or_else(missing)?;
     let way = plan.ways.get(index).ok_or_else(missing)?;
     account.route(&way.metrics);
     if let Some(Some(limiter)) = plan.blueprint.limiters.get(index)
@@ -143,10 +163,8 @@ fn check<'a>(
         way.metrics.limited.increment();
         return Err(Reply::too_many(seconds));
     }
-    Ok(Passage {
-        route,
-        way,
-        plan,
+    Ok(Found {
+        way: Arc::clone(way),
         origin,
         below,
     })

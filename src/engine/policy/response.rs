@@ -68,6 +68,11 @@ impl ResponsePolicy {
     fn list(&self, status: StatusCode, headers: &HeaderMap) -> Result<HeaderList, Error> {
         let mut nominees = NameSet::default();
         for value in headers.get_all(CONNECTION) {
+            // Nearly all there is, and names nothing.
+            let usual = |word: &[u8]| value.as_bytes().eq_ignore_ascii_case(word);
+            if usual(b"keep-alive") || usual(b"close") {
+                continue;
+            }
             if !nominated(value.as_bytes(), &mut nominees) {
                 return Err(Error::new(Kind::Protocol, "too many names in Connection"));
             }

@@ -41,7 +41,7 @@ pub(super) fn metrics(admin: &Admin) -> String {
 }
 
 /// Whether each target is healthy, as all workers see it.
-fn health(page: &mut Page, ways: &[&Way]) {
+fn health(page: &mut Page, ways: &[&Arc<Way>]) {
     let mut healthy: BTreeMap<(&str, String), bool> = BTreeMap::new();
     for way in ways {
         for status in way.relay.balancer().status() {
