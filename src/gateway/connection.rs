@@ -264,7 +264,7 @@ async fn watched<C: Future + Unpin>(
         }
     })
     .await;
-    resting.then(|| *connection)
+    resting.then_some(*connection)
 }
 
 /// The work's outcome; `None` where the connection is told to end before.
