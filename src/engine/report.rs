@@ -99,8 +99,17 @@ impl Relay {
             true => ("upstream_timeout", Some(origin.attempt)),
             false => ("upstream_error", None),
         };
-        origin.turn.interrupted(error);
+        if origin.turn.is_with(&origin.to.target) {
+            origin.turn.interrupted(error);
+        }
         self.report(observer, name, &origin.to, attempt, Err(error));
+    }
+
+    /// Takes down that a response has come to its end.
+    pub fn completed(&self, origin: &Provenance) {
+        if origin.turn.is_with(&origin.to.target) {
+            origin.turn.completed();
+        }
     }
 
     /// Reports that no target could take a request.
