@@ -28,6 +28,8 @@ from .support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .support.authority import Authority
+
 SOURCE = ROOT / "tests" / "programs" / "resolver.c"
 
 pytestmark = pytest.mark.skipif(
@@ -224,6 +226,21 @@ def test_host_stays_the_names(names: Names) -> None:
         request = upstream.requests[-1]
         assert request.value("host") == f"pool.test:{upstream.port}".encode()
         assert request.target == b"/base/"
+
+
+def test_the_name_that_a_certificate_is_for_stays_the_names(
+    names: Names, authority: Authority
+) -> None:
+    with Upstream(scripts.ok, tls=authority.server("pool.test")) as upstream:
+        names.set("pool.test", ONE)
+        url = f"https://pool.test:{upstream.port}"
+        settings = {**refreshed, "verify": str(authority.pem)}
+        with resolving(names, url, **settings) as relay:
+            wait_until(lambda: list(relay.targets) == [upstream.url], "the address")
+            assert relay.ask() == {"200 ok": 1}
+        # Its address alone is not in the certificate.
+        with resolving(names, upstream.url, **settings) as relay:
+            assert relay.ask()["200 ok"] == 0
 
 
 def test_targets_come_and_go_with_the_addresses(names: Names) -> None:

@@ -1,4 +1,4 @@
-"""Play the demonstration: servers up, seven acts, servers down (with SERVE=1 on Ctrl-C only)."""
+"""Play the demonstration: servers up, eight acts, servers down (with SERVE=1 on Ctrl-C only)."""
 
 import http.client
 import os
@@ -12,14 +12,21 @@ from . import READ_TIMEOUT, acts
 from .chat import chat
 from .client import UnexpectedError
 from .fleet import fleet
+from .gateway import Gateway, standalone
 from .screen import Screen
 from .services import Service
 
 OUTAGE = 10.0
 
 
-def play(screen: Screen, front: Service, upstream: Service, instances: list[Service]) -> None:
-    """The seven acts, in order."""
+def play(
+    screen: Screen,
+    front: Service,
+    upstream: Service,
+    instances: list[Service],
+    gateway: Gateway,
+) -> None:
+    """The eight acts, in order."""
     acts.home(screen, front)
     acts.login(screen, front, upstream)
     acts.stream(screen, front)
@@ -27,6 +34,7 @@ def play(screen: Screen, front: Service, upstream: Service, instances: list[Serv
     acts.transfers(screen, front)
     acts.failures(screen, front, upstream)
     fleet(screen, front, instances)
+    standalone(screen, gateway, upstream, instances)
 
 
 def introduce(screen: Screen, front: Service, upstream: Service) -> None:
@@ -99,6 +107,7 @@ def main() -> int:
     upstream = Service("upstream", "examples.demo.upstream:app")
     instances = [Service(name, "examples.demo.instance:app") for name in "abc"]
     front = Service("front", "examples.demo.front:app")
+    gateway = Gateway()
     done = False
     try:
         upstream.start()
@@ -107,7 +116,7 @@ def main() -> int:
         urls = " ".join(instance.url for instance in instances)
         front.start(UPSTREAM_URL=upstream.url, INSTANCE_URLS=urls)
         introduce(screen, front, upstream)
-        play(screen, front, upstream, instances)
+        play(screen, front, upstream, instances, gateway)
         done = True
         screen.line()
         screen.line(screen.paint("All of it went as promised.", "1;32"))
@@ -117,7 +126,7 @@ def main() -> int:
     except (UnexpectedError, OSError, http.client.HTTPException, ValueError) as problem:
         screen.line()
         screen.failed(f"not as promised: {problem}")
-        for service in (upstream, *instances, front):
+        for service in (upstream, *instances, front, gateway):
             if words := service.last_words():
                 screen.line(f"\n   the {service.name} wrote:\n{words}")
         return 1
@@ -125,7 +134,7 @@ def main() -> int:
         screen.line("\n   interrupted; the servers are being ended")
         return 0 if done else 130
     finally:
-        for service in (front, *instances, upstream):
+        for service in (gateway, front, *instances, upstream):
             service.stop()
 
 

@@ -31,6 +31,11 @@ def login(screen: Screen, front: Service, upstream: Service) -> None:
         " to the front would refuse. The Relay is given rewrite_set_cookie_domain=lambda _:"
         ' "", which drops the Domain.',
     )
+    play_login(screen, front, upstream)
+
+
+def play_login(screen: Screen, front: Service, upstream: Service) -> None:
+    """The requests of it, and what is expected of the answers."""
     path, form = "/login?next=%2Fhome", b"user=ada&password=lovelace"
     direct = client.ask(upstream.url, "POST", path, form, FORM)
     screen.request(f"POST /auth{path}   {form.decode()}")
@@ -70,6 +75,11 @@ def stream(screen: Screen, front: Service) -> None:
         "The upstream writes a word every 150 ms, as a language model would. Nothing holds them"
         " back: each is shown with the time at which the client got it.",
     )
+    play_stream(screen, front)
+
+
+def play_stream(screen: Screen, front: Service) -> None:
+    """The request of it, and what is expected of the answer."""
     screen.request("GET /auth/chat")
     began = time.perf_counter()
     arrivals: list[float] = []
@@ -96,6 +106,11 @@ def transfers(screen: Screen, front: Service) -> None:
         "Bodies are streamed, never collected, so the front does not grow. The time includes"
         " SHA-256 at the receiving end.",
     )
+    play_transfers(screen, front)
+
+
+def play_transfers(screen: Screen, front: Service) -> None:
+    """The requests of it, and what is expected of the answers."""
     wanted, before = checksum(MEGABYTES), front.peak_memory()
 
     screen.request(f"PUT /auth/upload   Content-Length: {MEGABYTES * MEGABYTE}")
@@ -127,8 +142,10 @@ def transfers(screen: Screen, front: Service) -> None:
     screen.passed(f"downloaded at {speed:.0f} MB/s; the checksum is right")
     grown = front.peak_memory() - before
     if before:
-        screen.passed(f"{2 * MEGABYTES} MB relayed, and the front's memory grew by {grown:.0f} MB")
-    expect(grown < 64, f"the front's memory grew by {grown:.0f} MB, so a body was collected")
+        screen.passed(
+            f"{2 * MEGABYTES} MB relayed, and the {front.name}'s memory grew by {grown:.0f} MB"
+        )
+    expect(grown < 64, f"the {front.name}'s memory grew by {grown:.0f} MB, so a body was collected")
 
 
 def failures(screen: Screen, front: Service, upstream: Service) -> None:

@@ -85,6 +85,11 @@ def chat(screen: Screen, front: Service) -> None:
         " first: it is the one that chooses a subprotocol, and only then the front accepts. Close"
         " codes and reasons cross as they are.",
     )
+    play_chat(screen, front)
+
+
+def play_chat(screen: Screen, front: Service) -> None:
+    """What they say, and what is expected to arrive."""
     with ExitStack() as guests:
         ada = guests.enter_context(Guest(screen, front, "ada"))
         bob = guests.enter_context(Guest(screen, front, "bob"))

@@ -1,26 +1,33 @@
 """The engine, built from `src/bridge`."""
 
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, final
 
 __all__ = [
     "BadRequest",
     "Call",
     "Changes",
+    "Configuration",
     "Drain",
     "Exchange",
+    "Gateway",
+    "GatewayError",
     "Port",
     "Relay",
     "Round",
     "WebSocket",
     "after_fork",
     "flush",
+    "gateway_schema",
 ]
 
 def after_fork() -> None: ...
 def flush() -> None: ...
+def gateway_schema() -> str: ...
 
 class BadRequest(Exception): ...
+class GatewayError(Exception): ...
 
 @final
 class Port:
@@ -124,3 +131,45 @@ class Call:
     def push(self, chunk: bytes) -> bool: ...
     def finish(self) -> None: ...
     def fail(self, kind: str, message: str) -> None: ...
+
+@final
+class Configuration:
+    def __new__(
+        cls,
+        path: str | Path | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        target: str | None = None,
+        certificate: tuple[str | Path, str | Path] | None = None,
+        workers: int | None = None,
+    ) -> Configuration: ...
+    @property
+    def notices(self) -> list[str]: ...
+    @property
+    def files(self) -> list[Path]: ...
+    @property
+    def shutdown_grace(self) -> float: ...
+    @property
+    def workers(self) -> int | None: ...
+    @property
+    def admin(self) -> tuple[str, int] | None: ...
+    @property
+    def listeners(self) -> list[tuple[str, bool, int | None, bool]]: ...
+    @property
+    def routes(
+        self,
+    ) -> list[tuple[list[str], str, list[str], list[tuple[str, int]], str, bool]]: ...
+    def prepare(self) -> None: ...
+    def try_targets(self) -> list[list[str | None]]: ...
+
+@final
+class Gateway:
+    def __new__(cls, configuration: Configuration) -> Gateway: ...
+    @property
+    def addresses(self) -> list[str]: ...
+    @property
+    def admin_address(self) -> str | None: ...
+    def reload(self, configuration: Configuration) -> None: ...
+    def drain(self, grace: float) -> None: ...
+    def join(self) -> None: ...

@@ -7,6 +7,7 @@ mod balance;
 mod config;
 mod convert;
 mod exchange;
+mod gateway;
 mod memory;
 mod port;
 mod relay;
@@ -56,6 +57,8 @@ mod _engine {
     use super::exchange::Exchange;
     #[pymodule_export]
     use super::flush;
+    #[pymodule_export]
+    use super::gateway::{Configuration, Gateway, GatewayError, gateway_schema};
     #[pymodule_export]
     use super::memory::Call;
     #[pymodule_export]

@@ -133,7 +133,7 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
         let batch = next_batch(&mut response.body, mailbox, head.is_some()).await;
         match &batch.end {
             Some(End::Failed(error)) => relay.report_interrupted(mailbox, &response.origin, error),
-            Some(End::Complete) => relay.completed(&response.origin),
+            Some(End::Complete) => response.origin.completed(),
             None => {}
         }
         let ended = batch.end.is_some();

@@ -73,7 +73,8 @@ impl Relay {
                 Ok(mut answer) => {
                     let status = answer.status;
                     if turn.is_with(&to.target) {
-                        let waited = redirects > 0 || matches!(request.body, Source::Streamed(_));
+                        let waited = redirects > 0
+                            || matches!(request.body, Source::Streamed(_) | Source::Pulled(_));
                         turn.answered(status, answer.arrived.into_std(), waited);
                     }
                     if retry.statuses.contains(&status) {

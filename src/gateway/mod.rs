@@ -28,6 +28,7 @@ mod running;
 pub mod server;
 pub mod service;
 pub mod tls;
+pub mod trial;
 pub mod tunnel;
 pub mod upload;
 pub mod watch;

@@ -102,7 +102,7 @@ async fn open(
         ..
     } = response;
     // What follows may last for days.
-    relay.completed(&origin);
+    origin.completed();
     inbox.publish(|contents| {
         contents.head = Some(Head {
             status,

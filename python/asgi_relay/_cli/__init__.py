@@ -1,0 +1,32 @@
+"""The command ``asgi-relay``: a gateway of its own, without Python on the way of a request.
+
+What is right and wrong in a configuration, and what a gateway does, is the engine's; here is what
+a person types and reads. Exit codes: 0 after an orderly end, 1 where a configuration, an address
+or a target is to blame, 2 for a command line that makes no sense, 128 + n after the second of two
+signals.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from .. import _engine
+from .arguments import parse
+from .check import check
+from .screen import Screen
+from .serve import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, the process's own by default; its exit code."""
+    options = parse(arguments)
+    if options.command == "serve":
+        return serve(options)
+    if options.command == "check":
+        return check(options)
+    Screen(sys.stdout).line(_engine.gateway_schema())
+    return 0

@@ -1,0 +1,93 @@
+"""A configuration as tables: where it listens, which requests go where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._engine import Configuration
+    from .screen import Screen
+
+ANY = "any"
+TITLES = ("host", "path", "methods", "to", "weight", "balance", "state")
+
+
+class Listener(NamedTuple):
+    """An address to listen on, as the engine tells it."""
+
+    address: str
+    tls: bool
+    redirect: int | None
+    proxy_protocol: bool
+
+    @property
+    def url(self) -> str:
+        """The address as one would ask for it."""
+        if self.address.startswith("unix:"):
+            return self.address
+        return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def notes(self) -> str:
+        """What is special about it."""
+        notes = []
+        if self.address.startswith("unix:") and self.tls:
+            notes.append("TLS")
+        if self.redirect is not None:
+            notes.append(f"redirects to https, port {self.redirect}")
+        if self.proxy_protocol:
+            notes.append("PROXY protocol")
+        return ", ".join(notes)
+
+
+class Route(NamedTuple):
+    """A route, as the engine tells it."""
+
+    hosts: list[str]
+    path: str
+    methods: list[str]
+    targets: list[tuple[str, int]]
+    policy: str
+    strip_prefix: bool
+
+    def rows(self, states: Sequence[str]) -> list[tuple[str, ...]]:
+        """A row for each target; what the route says of itself stands in the first."""
+        own = (", ".join(self.hosts) or ANY, self.path, ", ".join(self.methods) or ANY)
+        several = len(self.targets) > 1
+        weighted = any(weight != 1 for _, weight in self.targets)
+        # Where a request for the path itself arrives.
+        below = "" if self.strip_prefix else self.path
+        rows: list[tuple[str, ...]] = []
+        for number, (url, weight) in enumerate(self.targets):
+            rows.append(
+                (
+                    *(own if number == 0 else ("", "", "")),
+                    f"{url}{below}" if below.strip("/") else f"{url}/",
+                    str(weight) if weighted else "",
+                    self.policy if several and number == 0 else "",
+                    states[number] if states else "",
+                )
+            )
+        return rows
+
+
+def listeners(configuration: Configuration) -> list[Listener]:
+    """Where it listens, in the file's order."""
+    return [Listener(*parts) for parts in configuration.listeners]
+
+
+def show_routes(
+    screen: Screen, configuration: Configuration, states: Sequence[Sequence[str]] = ()
+) -> None:
+    """Print the routes as a table; `states` has a text for each target of each route."""
+    rows: list[tuple[str, ...]] = []
+    for number, parts in enumerate(configuration.routes):
+        rows += Route(*parts).rows(states[number] if states else ())
+    screen.table(TITLES, rows, usual=ANY)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 route`, `2 routes`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

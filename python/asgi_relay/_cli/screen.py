@@ -1,0 +1,64 @@
+"""What is printed, line by line: colours on a terminal only, columns, and no failure of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "31", "32", "33"
+
+
+class Screen:
+    """A stream that people read (https://no-color.org is respected)."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale without these letters gets escapes, not a traceback.
+            stream.reconfigure(errors="backslashreplace")
+        self._coloured = (
+            stream is not None
+            and stream.isatty()
+            and not os.environ.get("NO_COLOR")
+            and os.environ.get("TERM") != "dumb"
+        )
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in a colour, where there are colours."""
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._coloured and text else text
+
+    def line(self, text: str = "") -> None:
+        """Print a line now. A reader that has left is no reason to stop serving."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(text + "\n")
+                self._stream.flush()
+
+    def say(self, text: str, colour: str = "") -> None:
+        """Print what happens, behind the program's name."""
+        for number, row in enumerate(text.splitlines()):
+            head = "asgi-relay: " if number == 0 else "  "
+            self.line(head + (self.paint(row, colour) if colour and number == 0 else row))
+
+    def refuse(self, mistakes: Exception) -> None:
+        """Print why it does not go on, a line for each mistake."""
+        for mistake in str(mistakes).splitlines():
+            self.line(self.paint("error: ", RED) + mistake)
+
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], usual: str = "") -> None:
+        """Print columns; those with nothing but the usual in them are left out."""
+        used = [
+            number
+            for number in range(len(titles))
+            if any(row[number] not in ("", usual) for row in rows)
+        ]
+        widths = {number: max(len(row[number]) for row in (titles, *rows)) for number in used}
+        for index, row in enumerate((titles, *rows)):
+            cells = (row[number].ljust(widths[number]) for number in used)
+            text = "   ".join(cells).rstrip()
+            self.line("  " + (self.paint(text, DIM) if index == 0 else text))

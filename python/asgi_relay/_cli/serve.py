@@ -1,0 +1,156 @@
+"""``asgi-relay serve``: starts a gateway, reloads it, ends it. Requests never come through here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from .._engine import Configuration, Gateway, GatewayError
+from .files import Files
+from .listing import counted, listeners, show_routes
+from .screen import BOLD, GREEN, RED, YELLOW, Screen
+from .signals import DONE, ENDING, Signals
+
+if TYPE_CHECKING:
+    from .arguments import Options
+
+LOOK = 0.5
+"""Seconds between two looks at the files."""
+
+
+def serve(options: Options) -> int:
+    """Serve until a signal ends it; the exit code."""
+    _prepare_descriptors()
+    screen = Screen(sys.stderr)
+    # What changes from here on is not in what is read now.
+    files = Files([options.config] if options.config else [])
+    try:
+        configuration = options.read()
+    except GatewayError as error:
+        screen.refuse(error)
+        return 1 if options.config else 2
+    with Signals() as signals:
+        try:
+            gateway = Gateway(configuration)
+        except GatewayError as error:
+            screen.refuse(error)
+            return 1
+        screen.line(screen.paint(f"asgi-relay {__version__}", BOLD))
+        service = Service(options, screen, signals, files, gateway, configuration)
+        service.show()
+        source = f", SIGHUP or a change of {options.config} reloads it" if options.config else ""
+        screen.line(screen.paint("ready", GREEN) + f"; Ctrl-C or SIGTERM ends it{source}")
+        return service.run()
+
+
+def _prepare_descriptors() -> None:
+    """As many as the system allows, and none of the standard streams' numbers for a connection."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems have a lower bound that they do not tell.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def fixed(configuration: Configuration) -> tuple[object, ...]:
+    """What a gateway that runs does not change."""
+    return configuration.workers, configuration.admin
+
+
+@dataclass
+class Service:
+    """A gateway that runs, and what it was started by."""
+
+    options: Options
+    screen: Screen
+    signals: Signals
+    files: Files
+    gateway: Gateway
+    configuration: Configuration
+
+    def __post_init__(self) -> None:
+        self.fixed = fixed(self.configuration)
+        self._follow()
+
+    def _follow(self) -> None:
+        own = [self.options.config] if self.options.config else []
+        self.files.follow([*own, *self.configuration.files])
+
+    def show(self) -> None:
+        """Print where it listens, where requests go, and what there is to know."""
+        screen = self.screen
+        # After a start both are in the same order, and the system may have chosen a port.
+        for listener, address in zip(
+            listeners(self.configuration), self.gateway.addresses, strict=True
+        ):
+            bound = listener._replace(address=address)
+            screen.line(f"  listening   {bound.url}   {bound.notes}".rstrip())
+        if admin := self.gateway.admin_address:
+            screen.line(f"  admin       http://{admin}   /healthz, /metrics")
+        screen.line()
+        self._show_rest()
+
+    def _show_rest(self) -> None:
+        show_routes(self.screen, self.configuration)
+        self.screen.line()
+        for notice in self.configuration.notices:
+            self.screen.line(self.screen.paint("notice: ", YELLOW) + notice)
+
+    def run(self) -> int:
+        """Reload and end as signals and files want it; the exit code."""
+        while True:
+            for number in self.signals.wait(LOOK):
+                if number in ENDING:
+                    return self._end(number)
+                self.files.use()
+                self._reload("SIGHUP")
+            if self.files.have_changed():
+                self._reload("a file has changed")
+
+    def _reload(self, why: str) -> None:
+        try:
+            configuration = self.options.read()
+            self.gateway.reload(configuration)
+        except GatewayError as error:
+            self.screen.say(f"not reloaded ({why}), nothing has changed:\n{error}", RED)
+            return
+        self.configuration = configuration
+        self._follow()
+        routes = counted(len(configuration.routes), "route")
+        addresses = ", ".join(self.gateway.addresses)
+        self.screen.say(f"reloaded ({why}): {routes}, listening on {addresses}", GREEN)
+        self._show_rest()
+        if fixed(configuration) != self.fixed:
+            self.screen.say("workers and admin are as they were until it is started again", YELLOW)
+
+    def _end(self, number: int) -> int:
+        grace = self.configuration.shutdown_grace
+        name = signal.Signals(number).name
+        self.screen.say(
+            f"{name}: requests in flight have {grace:g} s to finish; a second signal ends them"
+        )
+        thread = threading.Thread(target=self._drain, args=(grace,), daemon=True)
+        thread.start()
+        while True:
+            for again in self.signals.wait():
+                if again == DONE:
+                    thread.join()
+                    self.screen.say("ended")
+                    return 0
+                if again in ENDING:
+                    self.screen.say("ended at once", YELLOW)
+                    # Neither the gateway's threads nor the interpreter are waited for.
+                    os._exit(128 + again)
+
+    def _drain(self, grace: float) -> None:
+        self.gateway.drain(grace)
+        self.signals.ring()

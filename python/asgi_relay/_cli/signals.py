@@ -1,0 +1,59 @@
+"""Signals, waited for in the main thread together with time and with other threads."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (*ENDING, signal.SIGHUP)
+
+DONE = 0
+"""What `Signals.ring` sends; no signal has this number."""
+
+
+class Signals:
+    """Collects signals instead of obeying them, while the block lasts.
+
+    The interpreter writes their numbers into a socket, whichever thread the system interrupts.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._before: dict[int, Any] = {}
+        self._wakeup = -1
+
+    def __enter__(self) -> Signals:
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in HANDLED:
+            self._before[number] = signal.signal(number, lambda *_: None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        self._reader.close()
+        self._writer.close()
+
+    def wait(self, seconds: float | None = None) -> list[int]:
+        """The numbers that have come, in their order; none after so many seconds."""
+        ready, _, _ = select.select([self._reader], [], [], seconds)
+        return list(self._reader.recv(64)) if ready else []
+
+    def ring(self) -> None:
+        """Has `wait` return `DONE`; from any thread."""
+        with contextlib.suppress(OSError):
+            self._writer.send(bytes([DONE]))

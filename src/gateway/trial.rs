@@ -1,0 +1,86 @@
+//! A configuration tried without serving anybody: certificates are read as for a start, and every
+//! target is connected to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+
+use super::config::settings::Settings;
+use super::log::Writer;
+use super::plan::{Blueprint, Plan, PlanError};
+use crate::engine::balance::member::Member;
+use crate::engine::error::{Error, Kind};
+use crate::engine::upstream::pool::Freshness;
+
+/// Targets that are connected to at the same time.
+const AT_ONCE: usize = 64;
+
+/// How long a target has where its route would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads certificates and keys as a start would.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn prepare(settings: &Settings) -> Result<Arc<Plan>, PlanError> {
+    // Nobody asks for anything, so nothing is ever written.
+    let writer = Writer::start()?;
+    let blueprint = Blueprint::new(settings.clone(), writer.log())?;
+    Plan::new(&blueprint, 1, None)
+}
+
+/// Connects to every target, with TLS where it has it, and closes again. For each route, in the
+/// file's order, why each of its targets cannot be reached; `None` for one that can.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn try_targets(plan: &Plan) -> Result<Vec<Vec<Option<Error>>>, PlanError> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    Ok(runtime.block_on(try_all(plan)))
+}
+
+async fn try_all(plan: &Plan) -> Vec<Vec<Option<Error>>> {
+    let mut found = Vec::with_capacity(plan.ways.len());
+    for way in &plan.ways {
+        found.push(vec![None; way.relay.balancer().members().len()]);
+    }
+    let mut waiting = plan.ways.iter().enumerate().flat_map(|(route, way)| {
+        let members: Vec<_> = way.relay.balancer().members().iter().cloned().collect();
+        let numbered = members.into_iter().enumerate();
+        numbered.map(move |(target, member)| (route, target, member))
+    });
+    let mut trying = JoinSet::new();
+    loop {
+        while trying.len() < AT_ONCE
+            && let Some((route, target, member)) = waiting.next()
+        {
+            trying.spawn(async move { (route, target, connect(&member).await) });
+        }
+        let Some(tried) = trying.join_next().await else {
+            return found;
+        };
+        if let Ok((route, target, outcome)) = tried
+            && let Some(place) = found.get_mut(route).and_then(|route| route.get_mut(target))
+        {
+            *place = outcome.err();
+        }
+    }
+}
+
+async fn connect(member: &Member) -> Result<(), Error> {
+    let lease = member
+        .pool()
+        .lease(member.target().origin(), Freshness::New);
+    match tokio::time::timeout(PATIENCE, lease).await {
+        Ok(lease) => lease.map(drop),
+        Err(_) => Err(Error::not_sent(
+            Kind::ConnectTimeout,
+            "not connected in time",
+        )),
+    }
+}

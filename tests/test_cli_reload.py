@@ -1,0 +1,137 @@
+"""`asgi-relay serve` given another configuration: all of it or nothing, and no request is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+from typing import TYPE_CHECKING
+
+from .support import scripts
+from .support.askers import CLIENTS, Askers
+from .support.client import Client, fetch
+from .support.gateway import serving
+from .support.upstream import Upstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .support.authority import Authority
+    from .support.gateway import Gateway
+
+
+def write(file: Path, url: str, more: str = "") -> Path:
+    """Everything to one upstream; in one step, as a program should that is being watched."""
+    new = file.with_suffix(".new")
+    new.write_text(f"routes: [{{targets: '{url}'}}]\n{more}")
+    os.replace(new, file)
+    return file
+
+
+def say(text: bytes) -> Upstream:
+    return Upstream(scripts.answer(body=text))
+
+
+def reloaded(gateway: Gateway, why: str = "SIGHUP") -> str:
+    gateway.signal(signal.SIGHUP)
+    return gateway.wait_line(f"reloaded ({why})")
+
+
+def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with say(b"old") as old, say(b"new") as new:
+        write(file, old.url)
+        with serving("-c", file, "--port", "0") as gateway, Askers(gateway.port) as askers:
+            askers.wait_answers(10 * CLIENTS, b"old")
+            write(file, new.url)
+            line = reloaded(gateway)
+            assert line == (
+                f"asgi-relay: reloaded (SIGHUP): 1 route, listening on 127.0.0.1:{gateway.port}"
+            )
+            gateway.wait_line(f"/      {new.url}/")
+            # On the connections that they have had all the time.
+            askers.wait_answers(10 * CLIENTS, b"new")
+        assert (askers.lost, askers.statuses) == ([], {200})
+
+
+def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with (
+        say(b"old") as old,
+        say(b"new") as new,
+        serving("-c", write(file, old.url), "--port", "0") as gateway,
+    ):
+        write(file, new.url, "server: {prt: 80}\n")
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_line("asgi-relay: not reloaded (SIGHUP), nothing has changed:")
+        assert f"  {file}:2:10: server.prt: " in gateway.wait_line("server.prt")
+        assert fetch(gateway.port).body == b"old"
+        write(file, new.url)
+        reloaded(gateway)
+        assert fetch(gateway.port).body == b"new"
+
+
+def test_an_address_in_use_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with (
+        say(b"old") as old,
+        say(b"new") as new,
+        serving("-c", write(file, old.url, "server: {port: 0}\n")) as gateway,
+    ):
+        write(file, new.url, f"server: {{port: {old.port}}}\n")
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_line("not reloaded (SIGHUP)")
+        gateway.wait_line(f"cannot listen on 127.0.0.1:{old.port}: ")
+        assert fetch(gateway.port).body == b"old"
+
+
+def test_a_change_of_the_file_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with (
+        say(b"old") as old,
+        say(b"new") as new,
+        serving("-c", write(file, old.url), "--port", "0") as gateway,
+    ):
+        assert fetch(gateway.port).body == b"old"
+        write(file, new.url)
+        gateway.wait_line("asgi-relay: reloaded (a file has changed): 1 route")
+        assert fetch(gateway.port).body == b"new"
+        file.unlink()
+        gateway.wait_line("not reloaded (a file has changed), nothing has changed:")
+        gateway.wait_line("cannot be read")
+        assert fetch(gateway.port).body == b"new"
+
+
+def test_a_change_of_a_certificate_is_noticed(tmp_path: Path, authority: Authority) -> None:
+    chain, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def put(name: str) -> None:
+        issued = authority.certificate(name)
+        chain.write_bytes(issued.chain.read_bytes())
+        key.write_bytes(issued.key.read_bytes())
+
+    def shown(gateway: Gateway) -> str:
+        tls = authority.client()
+        tls.check_hostname = False
+        with Client(gateway.port, tls=tls) as client:
+            assert isinstance(client.sock, ssl.SSLSocket)
+            certificate = client.sock.getpeercert()
+            assert certificate is not None
+            return str(certificate["subjectAltName"])
+
+    put("old.test")
+    arguments = ("--to", "http://127.0.0.1:1", "--port", "0", "--cert", chain, "--key", key)
+    with serving(*arguments) as gateway:
+        assert "old.test" in shown(gateway)
+        put("new.test")
+        gateway.wait_line("asgi-relay: reloaded (a file has changed)")
+        assert "new.test" in shown(gateway)
+
+
+def test_what_needs_a_new_start_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    url = "http://127.0.0.1:1"
+    with serving("-c", write(file, url), "--port", "0") as gateway:
+        write(file, url, "admin: {port: 0}\n")
+        reloaded(gateway)
+        gateway.wait_line("workers and admin are as they were until it is started again")

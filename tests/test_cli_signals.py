@@ -1,0 +1,116 @@
+"""`asgi-relay serve` told to end: what is in flight is finished, and then it ends with 0."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .support import scripts
+from .support.askers import CLIENTS, Askers
+from .support.client import Client
+from .support.exchange import Gate
+from .support.gateway import serving
+from .support.upstream import Upstream
+from .support.websocket import Accept, PeerClosedError, WebSocketClient, WebSocketPeer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDING = [signal.SIGTERM, signal.SIGINT]
+
+
+def listen(peer: WebSocketPeer) -> None:
+    """Waits for a close, and leaves then."""
+    with contextlib.suppress(PeerClosedError):
+        peer.receive_message()
+
+
+@pytest.mark.parametrize("how", ENDING)
+def test_it_ends_with_0_when_nothing_is_in_flight(how: signal.Signals) -> None:
+    with serving("--to", "http://127.0.0.1:1", "--port", "0") as gateway:
+        port = gateway.port
+        gateway.signal(how)
+        assert gateway.wait() == 0
+    told, ended = gateway.lines[-2:]
+    assert told.startswith(f"asgi-relay: {how.name}: requests in flight have 30 s to finish; ")
+    assert ended == "asgi-relay: ended"
+    with pytest.raises(ConnectionRefusedError):
+        Client(port)
+
+
+def test_a_request_in_flight_is_finished() -> None:
+    gate = Gate()
+    with (
+        Upstream(scripts.gated(gate, scripts.ok)) as upstream,
+        serving("--to", upstream.url, "--port", "0") as gateway,
+        Client(gateway.port) as client,
+    ):
+        client.start()
+        upstream.wait_requests()
+        gateway.signal(signal.SIGTERM)
+        gateway.wait_line("SIGTERM")
+        gate.open()
+        response = client.read()
+        assert (response.status, response.body) == (200, b"ok")
+        assert gateway.wait() == 0
+
+
+def test_a_websocket_is_told_that_it_ends() -> None:
+    with (
+        Upstream(Accept(listen)) as upstream,
+        serving("--to", upstream.url, "--port", "0") as gateway,
+        WebSocketClient(gateway.port) as client,
+    ):
+        client.open("/")
+        gateway.signal(signal.SIGTERM)
+        with pytest.raises(PeerClosedError) as closed:
+            client.receive_message()
+        assert closed.value.code == 1001
+        client.close()
+        client.vanish()
+        assert gateway.wait() == 0
+
+
+def test_no_request_is_lost_under_load() -> None:
+    with (
+        Upstream(scripts.ok) as upstream,
+        serving("--to", upstream.url, "--port", "0") as gateway,
+        Askers(gateway.port) as askers,
+    ):
+        askers.wait_answers(20 * CLIENTS)
+        gateway.signal(signal.SIGTERM)
+        askers.join()
+        assert gateway.wait() == 0
+    assert (askers.lost, askers.statuses) == ([], {200})
+
+
+def test_the_grace_is_the_file_s(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with Upstream(scripts.hang) as upstream:
+        file.write_text(f"server: {{shutdown_grace: 0.2}}\nroutes: [{{targets: '{upstream.url}'}}]")
+        with serving("-c", file, "--port", "0") as gateway, Client(gateway.port) as client:
+            client.start()
+            upstream.wait_requests()
+            gateway.signal(signal.SIGTERM)
+            gateway.wait_line("have 0.2 s to finish")
+            assert gateway.wait() == 0
+            assert client.read_until_closed() == b""
+
+
+@pytest.mark.parametrize("second", ENDING)
+def test_a_second_signal_ends_it_at_once(second: signal.Signals) -> None:
+    with (
+        Upstream(scripts.hang) as upstream,
+        serving("--to", upstream.url, "--port", "0") as gateway,
+        Client(gateway.port) as client,
+    ):
+        client.start()
+        upstream.wait_requests()
+        gateway.signal(signal.SIGTERM)
+        gateway.wait_line("SIGTERM")
+        gateway.signal(second)
+        assert gateway.wait() == 128 + second
+    assert gateway.lines[-1] == "asgi-relay: ended at once"

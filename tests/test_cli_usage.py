@@ -1,0 +1,102 @@
+"""`asgi-relay`: help, version, the schema, and command lines that make no sense."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from asgi_relay import __version__, _cli
+
+from .support.processes import ROOT
+
+
+def ended(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """The exit code of a command line that ends the process, and what it prints."""
+    with pytest.raises(SystemExit) as end:
+        _cli.main(arguments)
+    assert isinstance(end.value.code, int)
+    printed = capsys.readouterr()
+    return end.value.code, printed.out, printed.err
+
+
+def test_help_names_commands_and_gives_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, errors = ended(capsys, "--help")
+    assert (code, errors) == (0, "")
+    for wanted in ("serve", "check", "schema", "--version", "asgi-relay serve --to http://"):
+        assert wanted in text
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("serve", ["--config", "--to", "--host", "--port", "--cert", "--key", "--workers"]),
+        ("serve", ["SIGTERM", "SIGHUP", "shutdown_grace", "8000", "127.0.0.1"]),
+        ("check", ["--config", "--offline", "Exits with 1"]),
+        ("schema", ["JSON Schema"]),
+    ],
+)
+def test_help_of_a_command_tells_its_options(
+    capsys: pytest.CaptureFixture[str], command: str, wanted: list[str]
+) -> None:
+    code, text, errors = ended(capsys, command, "--help")
+    assert (code, errors) == (0, "")
+    assert [word for word in wanted if word not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "required: command"),
+        (["sevre"], "invalid choice: 'sevre'"),
+        (["serve"], "name a configuration with -c, or an upstream with --to"),
+        (["serve", "--to", "http://h", "--cert", "c.pem"], "--cert and --key belong together"),
+        (["serve", "--to", "http://h", "--port", "65536"], "a whole number from 0 to 65535"),
+        (["serve", "--to", "http://h", "--port", "x"], "--port: found 'x'"),
+        (["serve", "--to", "http://h", "--workers", "0"], "a whole number from 1 to 1024"),
+        (["serve", "--to", "http://\udcff"], "--to: it is not UTF-8"),
+        (["check"], "required: -c/--config"),
+    ],
+)
+def test_a_command_line_without_sense_ends_with_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    code, text, errors = ended(capsys, *arguments)
+    assert (code, text) == (2, "")
+    assert complaint in errors
+    assert errors.startswith("usage: asgi-relay")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--to", "ftp://h"], "error: command line: routes[0].targets: has another scheme"),
+        (["--to", "http://h", "--cert", "no.pem", "--key", "no.key"], "no.pem"),
+    ],
+)
+def test_values_that_cannot_be_used_end_with_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert _cli.main(["serve", *arguments]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_python_m_is_the_same_command() -> None:
+    command = [sys.executable, "-m", "asgi_relay", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == f"asgi-relay {__version__}\n"
+
+
+def test_the_command_is_installed() -> None:
+    (command,) = entry_points(group="console_scripts", name="asgi-relay")
+    assert command.load() is _cli.main
+
+
+def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _cli.main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert {"server", "routes", "ssl", "admin", "access_log"} <= set(schema["properties"])
