@@ -9,6 +9,7 @@ use std::time::Duration;
 use asgi_relay::gateway::Gateway;
 use asgi_relay::gateway::config::{Overrides, load};
 
+#[cfg(not(feature = "python"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -6,13 +6,14 @@
 //! * `bridge` (feature `python`) is all the PyO3: it reads ASGI scopes, hands mailboxes to the
 //!   event loop and makes Python objects. It holds no policy.
 //!
-//! One exchange goes through these phases, left to right; a retry goes back to *pool*:
+//! One exchange goes through these phases, left to right; a retry goes back to *target*:
 //!
 //! ```text
-//!  event loop's thread                     │ engine thread (tokio)                        │ event loop's thread
-//!  scope ─▶ request policy ─▶ submit ──────▶ pool ─▶ connect ─▶ send ─▶ head ─▶ response   │
-//!            (path, headers,               │  ▲                          │      policy ─▶ │ mailbox ─▶ pump ─▶ send()
-//!             framing)                     │  └──────── retry ◀──────────┘        body ─▶ │
+//!  event loop's thread       │ engine thread (tokio)                                  │ event loop's thread
+//!  scope ─▶ request ─▶ submit ─▶ target ─▶ pool ─▶ connect ─▶ send ─▶ head ─▶ response   │
+//!           policy            │   ▲                                    │      policy ──▶ │ mailbox ─▶ pump ─▶ send()
+//!           (path, headers,   │   └────────────── retry ◀──────────────┘        body ──▶ │
+//!            framing)         │
 //! ```
 #![deny(unsafe_code)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,6 +59,18 @@ def collected() -> Iterator[None]:
     """
     yield
     gc.collect()
+
+
+@pytest.fixture
+def unowned() -> Iterator[None]:
+    """Ends at the test's end what `asgi_relay.fastapi` has opened without a `Proxy`, which would
+    last as long as the process.
+    """
+    yield
+    from asgi_relay.fastapi._relays import unowned
+
+    if unowned:
+        asyncio.run(unowned.shutdown())
 
 
 @pytest.fixture(scope="session")

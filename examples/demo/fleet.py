@@ -86,7 +86,7 @@ def fleet(screen: Screen, front: Service, instances: list[Service]) -> None:
         _show(screen, names, f"{victim.name} is back", back)
         expect(back[victim.name] > 0, f"{victim.name} is back and should get requests")
     for url, state in states(front).items():
-        screen.fact(url, state)
+        screen.line(f"     {url}  {state}")
     screen.passed("every single request was answered with 200; no client saw the failure")
 
 

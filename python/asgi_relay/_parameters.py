@@ -57,6 +57,8 @@ def optional_callable(parameter: str, value: object) -> None:
     """Something to call, or `None`."""
     if value is not None and not callable(value):
         raise TypeError(f"{parameter}: {value!r} is not callable or None")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{parameter}: {value!r} is a coroutine function, which nobody would await")
 
 
 def optional_logger(value: object) -> None:

@@ -75,6 +75,8 @@ def balancing_settings(
     optional_object("sticky", sticky, StickyCookie)
     optional_object("health_check", health_check, HealthCheck)
     optional_object("passive_health", passive_health, PassiveHealth)
+    if in_memory and dns_refresh is not None:
+        raise ValueError("dns_refresh: an upstream in this process has no name to resolve")
     hashed = balance._parts() if isinstance(balance, ConsistentHash) else None
     return {
         "balance": "" if hashed else text("balance", balance),

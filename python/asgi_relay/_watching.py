@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 
 from . import _engine
-from ._loop import Job, Port
+from ._loop import Port
 from ._pump import log_event
 from .balancing import TargetChange
 
@@ -14,7 +15,10 @@ _log = logging.getLogger("asgi_relay")
 
 
 class Watch:
-    """Calls a callback and writes log lines, from the first `on` to the `stop`."""
+    """Calls a callback and writes log lines, for as long as the relay is there.
+
+    No task waits for changes: a port's waiter has something done instead of letting go on.
+    """
 
     def __init__(
         self,
@@ -23,35 +27,67 @@ class Watch:
     ) -> None:
         self._callback = callback
         self._logger = logger
-        self._running: tuple[Port, Job] | None = None
+        self._changes: _engine.Changes | None = None
+        self._number = 0
 
     def on(self, port: Port, engine: _engine.Relay) -> None:
         """Tell of changes on this port's loop from now on, and no longer on another's."""
-        if self._callback is None and self._logger is None:
+        if self._callback is not None or self._logger is not None:
+            self._number += 1
+            self._changes = engine.watch(port.engine)
+            self.tell(port, self._number)
+
+    def off(self) -> None:
+        """Tell of nothing any more, and let go of the port."""
+        self._changes = None
+
+    def tell(self, port: Port, number: int) -> None:
+        """Tell of what has changed, and wait for more; unless it is another loop's turn."""
+        changes = self._changes
+        if changes is None or number != self._number:
             return
-        if self._running is None or self._running[0] is not port:
-            self._running = port, port.spawn(self._tell(engine.watch(port.engine), port))
-
-    async def stop(self) -> None:
-        """End it; on another loop there is nothing to wait for."""
-        running, self._running = self._running, None
-        if running is not None and running[0].is_current():
-            running[1].cancel()
-            await running[1].wait()
-
-    async def _tell(self, changes: _engine.Changes, port: Port) -> None:
-        while True:
-            waiter = port.create_waiter()
-            if changes.park(waiter):
-                await waiter
+        while not changes.park(_Listener(self, port, number)):
             for url, before, after in changes.take():
-                fields = {"url": url, "before": before, "after": after}
-                log_event(self._logger, "target_changed", fields)
-                if self._callback is not None:
-                    self._call(self._callback, TargetChange(url, before, after))
+                try:
+                    self._tell_of(TargetChange(url, before, after))
+                except Exception:
+                    _log.exception("on_target_change failed")
+                except BaseException:
+                    port.call_soon(_Listener(self, port, number).go_on)
+                    raise
 
-    def _call(self, callback: Callable[[TargetChange], object], change: TargetChange) -> None:
-        try:
-            callback(change)
-        except Exception:
-            _log.exception("on_target_change failed")
+    def _tell_of(self, change: TargetChange) -> None:
+        fields = {"url": change.url, "before": change.before, "after": change.after}
+        log_event(self._logger, "target_changed", fields)
+        if self._callback is not None:
+            self._callback(change)
+
+
+class _Listener:
+    """What asyncio's and trio's ports take for a waiter; it keeps no relay alive.
+
+    What it does is not done at once: others wait to be woken in the same round.
+    """
+
+    def __init__(self, watch: Watch, port: Port, number: int) -> None:
+        self._watch = weakref.ref(watch)
+        self._port = port
+        self._number = number
+
+    @property
+    def event(self) -> _Listener:
+        return self
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: None) -> None:
+        self.set()
+
+    def set(self) -> None:
+        self._port.call_soon(self.go_on)
+
+    def go_on(self) -> None:
+        watch = self._watch()
+        if watch is not None:
+            watch.tell(self._port, self._number)

@@ -5,6 +5,7 @@ All of it only configures and tells; the choosing and the checking are the engin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -52,7 +53,7 @@ class HealthCheck:
     Raises `TypeError` or `ValueError` with the parameter's name.
     """
 
-    path: str = "/"
+    path: str = field(default="/", repr=False)
     _: KW_ONLY
     interval: float = 10.0
     timeout: float = 5.0
@@ -65,13 +66,18 @@ class HealthCheck:
 
     def __post_init__(self) -> None:
         if not text("health_check.path", self.path).startswith("/"):
-            raise ValueError(f"health_check.path: {self.path!r} does not begin with '/'")
+            raise ValueError(f"health_check.path: {_shown(self.path)!r} does not begin with '/'")
         _more_than_none("health_check.interval", self.interval)
         _more_than_none("health_check.timeout", self.timeout)
         if self.method not in {"HEAD", "GET"}:
             raise ValueError(f"health_check.method: {self.method!r} is not 'HEAD' or 'GET'")
-        header_values("health_check.headers", self.headers)
-        if not statuses("health_check.expected_statuses", self.expected_statuses):
+        headers = dict(header_values("health_check.headers", self.headers))
+        expected = tuple(statuses("health_check.expected_statuses", self.expected_statuses))
+        # Not what somebody may change or use up meanwhile.
+        object.__setattr__(self, "headers", headers or None)
+        if not isinstance(self.expected_statuses, range):
+            object.__setattr__(self, "expected_statuses", expected)
+        if not expected:
             raise ValueError("health_check.expected_statuses: none would ever be healthy")
         for name in ("rise", "fall"):
             if whole_number(f"health_check.{name}", getattr(self, name)) == 0:
@@ -163,7 +169,7 @@ class Target:
         optional_object("target.health_check", self.health_check, HealthCheck)
 
     def __repr__(self) -> str:
-        url, _ = without_user_information(self.url)
+        url = _shown(self.url)
         others = (f"weight={self.weight}", f"max_in_flight={self.max_in_flight}")
         return f"Target({url!r}, {', '.join(others)}, health_check={self.health_check!r})"
 
@@ -233,6 +239,8 @@ class StickyCookie:
         if self.secret is not None and not isinstance(self.secret, str | bytes):
             kind = type(self.secret).__name__
             raise TypeError(f"sticky.secret: a {kind} is not a str, bytes or None")
+        if isinstance(self.secret, str):
+            text("sticky.secret", self.secret)
         optional_time("sticky.max_age", self.max_age)
         path = text("sticky.path", self.path)
         if not path.startswith("/") or not path.isascii() or not path.isprintable() or ";" in path:
@@ -303,11 +311,11 @@ class TargetSet:
 
     def drain(self, url: str) -> None:
         """Give a target no new requests; those in flight go on. Raises `KeyError`."""
-        self._relay._engine.drain_target(text("url", url))
+        self._relay._engine.drain_target(_bare(url))
 
     def remove(self, url: str) -> None:
         """Take a target out; what it has in flight ends there. Raises `KeyError`."""
-        self._relay._engine.remove_target(text("url", url))
+        self._relay._engine.remove_target(_bare(url))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._relay._engine.status())
@@ -316,10 +324,23 @@ class TargetSet:
         return len(self._relay._engine.status())
 
     def __contains__(self, url: object) -> bool:
-        return url in self._relay._engine.status()
+        return isinstance(url, str) and self._relay._engine.has_target(_bare(url))
 
     def __repr__(self) -> str:
         return f"<targets {', '.join(self)}>"
+
+
+def _bare(url: str) -> str:
+    return without_user_information(text("url", url))[0]
+
+
+def _shown(url: str) -> str:
+    """A URL or a path without what may be secret: user information, a query."""
+    bare = re.split(r"[?#]", url, maxsplit=1)[0]
+    shown = without_user_information(bare)[0]
+    # Without a scheme it is no URL, and what stands before an @ may be a password all the same.
+    shown = shown if "://" in shown else shown.rpartition("@")[2]
+    return shown if bare == url else f"{shown}?…"
 
 
 def _more_than_none(parameter: str, value: object) -> None:

@@ -215,9 +215,7 @@ class Relay:
         self._caller = None if transport is None else caller_for(transport)
         self._rewrite = rewrite_set_cookie_domain
         self._grace = number("shutdown_grace", shutdown_grace)
-        # A single target's state changes only where it is checked.
-        changing = health_check is not None or len(targets) > 1
-        self._watch = Watch(on_target_change, logger if changing else None)
+        self._watch = Watch(on_target_change, logger)
         self._logger = logger
         self._port: Port | None = None
         self._drains = 0
@@ -259,8 +257,8 @@ class Relay:
         Idempotent; a request on a relay that was not started does it, too.
         """
         port = self._attach()
-        self._engine.startup()
         self._watch.on(port, self._engine)
+        self._engine.startup()
         await self._wait(self._engine.first_round(port.engine), port)
 
     async def shutdown(self) -> None:
@@ -270,7 +268,6 @@ class Relay:
         again.
         """
         port = self._attach()
-        await self._watch.stop()
         drain = self._engine.shutdown(port.engine, self._grace)
         self._drains += 1
         try:
@@ -399,6 +396,7 @@ class Relay:
         if self._drains or self._engine.running:
             return
         self._port = None
+        self._watch.off()
         port.users.discard(self)
         if not port.users:
             port.close()

@@ -1,17 +1,19 @@
 //! Reads what Python says of targets and how they are chosen, and tells it how they are.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Method, StatusCode};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::config::{extra_headers, invalid, name, seconds};
+use super::generation;
 use super::port::Port;
 use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
 use crate::engine::balance::member::Status;
 use crate::engine::balance::policy::Policy;
-use crate::engine::balance::set::{Balancer, Change};
+use crate::engine::balance::set::{Change, Listener, MAX_TARGETS, SetError};
 use crate::engine::balance::settings::{HealthCheck, TargetSettings};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::target::{Target, TargetError, request_target};
@@ -71,9 +73,9 @@ pub(super) struct HealthCheckParts {
 
 impl HealthCheckParts {
     pub(super) fn into_check(self) -> PyResult<HealthCheck> {
-        let parameter = "health_check.path";
         let path = request_target(self.path.clone().into_bytes());
-        path.map_err(|_| invalid(parameter, format!("{:?} is not a path", self.path)))?;
+        let refused = "it has white space, a '#' or a control character";
+        path.map_err(|_| invalid("health_check.path", refused))?;
         let expected = self.expected_statuses.into_iter().map(StatusCode::from_u16);
         let expected: Result<_, _> = expected.collect();
         Ok(HealthCheck {
@@ -138,26 +140,40 @@ pub(super) fn hash_key(kind: &str, text: String) -> PyResult<HashKey> {
     })
 }
 
-/// Refuses a target that cannot be beside the others.
-pub(super) fn refuse_unfit(others: &[TargetSettings], new: &TargetSettings) -> PyResult<()> {
-    let url = new.target.to_string();
-    for other in others {
-        let reason = if other.target.to_string() == url {
-            format!("{url} is there twice")
-        } else if other.target.origin().secure != new.target.origin().secure {
-            format!("{url} mixes http and https with {}", other.target)
-        } else {
-            continue;
-        };
-        return Err(invalid("target_base_url", reason));
+/// The targets, refused where they cannot be beside each other.
+pub(super) fn read_targets(
+    parts: Vec<TargetParts>,
+    defaults: &Defaults,
+) -> PyResult<Vec<TargetSettings>> {
+    let parameter = "target_base_url";
+    if parts.len() > MAX_TARGETS {
+        return Err(invalid(parameter, SetError::TooMany));
     }
-    Ok(())
+    let mut names = HashSet::new();
+    let mut targets: Vec<TargetSettings> = Vec::with_capacity(parts.len());
+    for parts in parts {
+        let new = parts.into_settings(defaults)?;
+        let name = new.target.name().to_owned();
+        let secure = new.target.origin().secure;
+        let first = targets.first();
+        if first.is_some_and(|first| first.target.origin().secure != secure) {
+            return Err(invalid(parameter, SetError::MixedSchemes(name)));
+        }
+        if !names.insert(name.clone()) {
+            return Err(invalid(parameter, SetError::Duplicate(name)));
+        }
+        targets.push(new);
+    }
+    Ok(targets)
 }
 
 /// The state of each target as plain data, by its URL.
-pub(super) fn status_of<'py>(py: Python<'py>, balancer: &Balancer) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn status_of<'py>(
+    py: Python<'py>,
+    statuses: Vec<Status>,
+) -> PyResult<Bound<'py, PyDict>> {
     let targets = PyDict::new(py);
-    for status in balancer.status() {
+    for status in statuses {
         let Status {
             url,
             state,
@@ -187,14 +203,18 @@ const MAX_CHANGES: usize = 10_000;
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Changes {
     port: Py<Port>,
-    mailbox: Arc<Mailbox<(), Change>>,
+    /// Only `None` while dropping.
+    mailbox: Option<Arc<Mailbox<(), Change>>>,
+    parked: Mutex<Option<usize>>,
+    generation: u64,
 }
 
 impl Changes {
-    pub(super) fn of(port: Py<Port>, balancer: &Balancer) -> Self {
+    /// The changes, and who has to be told of them.
+    pub(super) fn of(port: Py<Port>) -> (Self, Listener) {
         let mailbox: Arc<Mailbox<(), Change>> = Mailbox::new(port.get().doorbell());
         let told = Arc::downgrade(&mailbox);
-        balancer.listen(Some(Arc::new(move |change| {
+        let listener: Listener = Arc::new(move |change| {
             if let Some(mailbox) = told.upgrade() {
                 mailbox.publish(|contents| {
                     if contents.notes.len() < MAX_CHANGES {
@@ -202,22 +222,55 @@ impl Changes {
                     }
                 });
             }
-        })));
-        Self { port, mailbox }
+        });
+        let changes = Self {
+            port,
+            mailbox: Some(mailbox),
+            parked: Mutex::default(),
+            generation: generation(),
+        };
+        (changes, listener)
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Option<usize>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        let mailbox = self.mailbox.take();
+        if self.generation != generation() {
+            // Its lock may be held by a thread that exists in the parent only.
+            std::mem::forget(mailbox);
+            return;
+        }
+        let key = self.parked().take();
+        if let (Some(mailbox), Some(key)) = (mailbox, key)
+            && mailbox.unpark(key)
+        {
+            drop(self.port.get().remove(Some(key)));
+        }
     }
 }
 
 #[pymethods]
 impl Changes {
-    /// Has `waiter` answered when there is something to take; `False` where there is already.
+    /// Has `waiter` answered when there is something to take, for as long as this lives; `False`
+    /// where there is something already.
     fn park(&self, waiter: Py<PyAny>) -> bool {
-        let port = self.port.get();
-        port.wait(waiter, |key| self.mailbox.park(key)).is_some()
+        let Some(mailbox) = &self.mailbox else {
+            return true;
+        };
+        let key = self.port.get().wait(waiter, |key| mailbox.park(key));
+        *self.parked() = key;
+        key.is_some()
     }
 
     /// The changes since the last call: `(url, state before, state after)`.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let changes = self.mailbox.take().map(|contents| contents.notes);
+        let contents = self.mailbox.as_ref().and_then(|mailbox| mailbox.take());
+        let changes = contents.map(|contents| contents.notes);
         let changes = changes.unwrap_or_default().into_iter();
         let told = changes.map(|change| (change.url, change.before.name(), change.after.name()));
         PyList::new(py, told.collect::<Vec<_>>())

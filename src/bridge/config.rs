@@ -12,11 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::balance::{
-    Defaults, HealthCheckParts, StickyParts, TargetParts, hash_key, policy_named, refuse_unfit,
+    Defaults, HealthCheckParts, StickyParts, TargetParts, hash_key, policy_named, read_targets,
 };
 use crate::engine::balance::ejection::PassiveHealth;
 use crate::engine::balance::policy::Policy;
-use crate::engine::balance::settings::{Balancing, TargetSettings};
+use crate::engine::balance::settings::Balancing;
 use crate::engine::config::{Config, Headers, Http2, Limits, Timeouts, WebSockets};
 use crate::engine::error::Kind;
 use crate::engine::policy::headers::hop_by_hop;
@@ -72,12 +72,7 @@ impl Settings {
                 None => None,
             },
         };
-        let mut targets: Vec<TargetSettings> = Vec::with_capacity(self.targets.len());
-        for parts in self.targets {
-            let target = parts.into_settings(&defaults)?;
-            refuse_unfit(&targets, &target)?;
-            targets.push(target);
-        }
+        let targets = read_targets(self.targets, &defaults)?;
         let Some(first) = targets.first() else {
             return Err(invalid("target_base_url", "the list of targets is empty"));
         };

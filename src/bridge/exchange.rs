@@ -168,7 +168,7 @@ impl Inner {
         request.body = body;
         let mailbox = Arc::clone(&self.mailbox);
         runtime.enqueue(Box::new(move || {
-            tokio::spawn(deliver(in_flight, request, mailbox));
+            tokio::spawn(deliver(in_flight, Box::new(request), mailbox));
         }));
     }
 

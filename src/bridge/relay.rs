@@ -15,6 +15,7 @@ use super::port::Port;
 use super::websocket::WebSocket;
 use super::{REGISTRY, generation, scope};
 use crate::engine;
+use crate::engine::balance::set::Listener;
 use crate::engine::config::Config;
 use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::runtime::Runtime;
@@ -40,6 +41,8 @@ pub(crate) struct Relay {
     /// Its targets are those of this moment.
     config: Mutex<Config>,
     defaults: Defaults,
+    /// Who is told of changes of the targets' states.
+    listener: Mutex<Option<Listener>>,
     /// What the constructor made to try the configuration; the first start uses it, as reading
     /// the platform's authorities takes its time.
     fresh: Mutex<Option<Arc<engine::relay::Relay>>>,
@@ -59,6 +62,17 @@ impl Relay {
         started
     }
 
+    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An engine for the next start.
+    fn engine(&self) -> PyResult<Arc<engine::relay::Relay>> {
+        let relay = engine(&self.config())?;
+        relay.balancer().listen(self.listener().clone());
+        Ok(relay)
+    }
+
     fn config(&self) -> MutexGuard<'_, Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,7 +85,7 @@ impl Relay {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         match &*fresh {
             Some(fresh) => Ok(Arc::clone(fresh)),
-            None => Ok(Arc::clone(fresh.insert(engine(&self.config())?))),
+            None => Ok(Arc::clone(fresh.insert(self.engine()?))),
         }
     }
 
@@ -90,7 +104,7 @@ impl Relay {
                 .map_err(|error| PyOSError::new_err(error.to_string()))?,
             relay: match self.take_fresh() {
                 Some(fresh) => fresh,
-                None => engine(&self.config())?,
+                None => self.engine()?,
             },
         };
         let relay = Arc::clone(&new.relay);
@@ -115,7 +129,7 @@ impl Relay {
         }
         let target = Target::parse(url, &self.defaults.prefix);
         let target = target.map_err(|error| PyValueError::new_err(format!("url: {error}")))?;
-        Ok(target.to_string())
+        Ok(target.name().to_owned())
     }
 }
 
@@ -135,6 +149,7 @@ impl Relay {
         Ok(Self {
             config: Mutex::new(config),
             defaults,
+            listener: Mutex::default(),
             fresh: Mutex::new(Some(fresh)),
             started: Mutex::new(None),
         })
@@ -145,7 +160,9 @@ impl Relay {
     fn targets(&self) -> Vec<String> {
         let config = self.config();
         let targets = config.targets.iter();
-        targets.map(|target| target.target.to_string()).collect()
+        targets
+            .map(|target| target.target.name().to_owned())
+            .collect()
     }
 
     /// Takes a target in, or back after it was drained.
@@ -153,12 +170,10 @@ impl Relay {
         let target = parts.into_settings(&self.defaults)?;
         let relay = self.current()?;
         let added = relay.balancer().add(target.clone());
-        added.map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let url = target.target.to_string();
+        added.map_err(|error| PyValueError::new_err(format!("target: {error}")))?;
+        let url = target.target.name().to_owned();
         let mut config = self.config();
-        config
-            .targets
-            .retain(|other| other.target.to_string() != url);
+        config.targets.retain(|other| other.target.name() != url);
         config.targets.push(target);
         drop(config);
         if let Some((_, started)) = &*self.lock() {
@@ -168,6 +183,13 @@ impl Relay {
         Ok(())
     }
 
+    /// Whether this is the URL of a target, in any form.
+    fn has_target(&self, url: &str) -> PyResult<bool> {
+        let relay = self.current()?;
+        let known = |url: &str| relay.balancer().members().iter().any(|m| m.is(url));
+        Ok(self.normal_url(url).is_ok_and(|url| known(&url)))
+    }
+
     /// Gives a target no new requests.
     fn drain_target(&self, url: &str) -> PyResult<()> {
         let url = self.normal_url(url)?;
@@ -175,7 +197,7 @@ impl Relay {
         drained.map_err(|error| PyKeyError::new_err(error.to_string()))?;
         let mut config = self.config();
         let targets = config.targets.iter_mut();
-        for target in targets.filter(|target| target.target.to_string() == url) {
+        for target in targets.filter(|target| target.target.name() == url) {
             target.weight = 0;
         }
         Ok(())
@@ -187,15 +209,13 @@ impl Relay {
         let removed = self.current()?.balancer().remove(&url);
         removed.map_err(|error| PyKeyError::new_err(error.to_string()))?;
         let mut config = self.config();
-        config
-            .targets
-            .retain(|other| other.target.to_string() != url);
+        config.targets.retain(|other| other.target.name() != url);
         Ok(())
     }
 
     /// How the targets are, by their URLs.
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        status_of(py, self.current()?.balancer())
+        status_of(py, self.current()?.balancer().status())
     }
 
     /// A target that a request could be given now, none of `without`; `None` where there is none.
@@ -209,9 +229,12 @@ impl Relay {
         Ok(self.current()?.balancer().checks())
     }
 
-    /// The changes of the targets' states from now on.
+    /// The changes of the targets' states from now on, also those of later starts.
     fn watch(&self, port: Py<Port>) -> PyResult<Changes> {
-        Ok(Changes::of(port, self.current()?.balancer()))
+        let (changes, listener) = Changes::of(port);
+        *self.listener() = Some(Arc::clone(&listener));
+        self.current()?.balancer().listen(Some(listener));
+        Ok(changes)
     }
 
     /// Waits for the first round of health checks; `None` where it is over.
@@ -223,7 +246,7 @@ impl Relay {
         }
         let balancer = Arc::clone(balancer);
         let round = async move { balancer.until_checked().await };
-        Ok(Some(Round::of(port, &started.runtime, round)))
+        Ok(Some(Round::of(port, &started, round)))
     }
 
     /// Checks all targets once.
@@ -231,7 +254,7 @@ impl Relay {
         let started = self.started()?;
         let balancer = Arc::clone(started.relay.balancer());
         let round = async move { balancer.check_all().await };
-        Ok(Round::of(port, &started.runtime, round))
+        Ok(Round::of(port, &started, round))
     }
 
     /// Whether the engine runs.
@@ -323,18 +346,32 @@ pub(crate) struct Round {
 impl Round {
     fn of(
         port: Py<Port>,
-        runtime: &Runtime,
+        started: &Started,
         round: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        let done = Mailbox::new(port.get().doorbell());
-        let mailbox = Arc::clone(&done);
-        runtime.submit(Box::new(move || {
+        let done: Arc<Mailbox<()>> = Mailbox::new(port.get().doorbell());
+        let over = Over(Arc::clone(&done));
+        let relay = Arc::clone(&started.relay);
+        started.runtime.submit(Box::new(move || {
             tokio::spawn(async move {
-                round.await;
-                mailbox.publish(|contents| contents.end = Some(End::Complete));
+                let _over = over;
+                tokio::select! {
+                    () = round => {}
+                    () = relay.leaving() => {}
+                }
             });
         }));
         Self { port, done }
+    }
+}
+
+/// Tells that a round is over, whatever ends it.
+struct Over(Arc<Mailbox<()>>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0
+            .publish(|contents| contents.end = Some(End::Complete));
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Answer {
     pub(super) body: ResponseBody,
     /// What comes behind a 101.
     pub(super) switched: Option<Switched>,
+    /// When its head came.
+    pub(super) arrived: Instant,
 }
 
 /// Where the next try goes.
@@ -92,12 +94,14 @@ impl Relay {
                     // Before the connection could be kept: two readers may see two bodies here.
                     check_framing(&head.headers)?;
                     let mut body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
-                    body.read_ahead().await?;
+                    let arrived = Instant::now();
+                    body.read_ahead().await;
                     return Ok(Answer {
                         status: head.status,
                         headers: head.headers,
                         body,
                         switched,
+                        arrived,
                     });
                 }
                 Err(error) => {

@@ -171,7 +171,7 @@ const RIGHT_BEHIND: Duration = Duration::from_millis(5);
 pub struct ResponseBody {
     content: ResponseContent,
     /// What has been read ahead; boxed, as streams, which stay, have none.
-    first: Option<Box<Frame<Bytes>>>,
+    first: Option<Box<Result<Frame<Bytes>, Error>>>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -236,10 +236,7 @@ impl ResponseBody {
 
     /// Waits a moment for a short body that a server sends right behind its head, as many do in
     /// two writes: the client gets both at once, and a failure between them can still be retried.
-    ///
-    /// # Errors
-    /// As for [`ResponseBody::poll_next`].
-    pub async fn read_ahead(&mut self) -> Result<(), Error> {
+    pub async fn read_ahead(&mut self) {
         let short = match &self.content {
             ResponseContent::Http { incoming, .. } => incoming.size_hint().upper(),
             _ => None,
@@ -247,10 +244,15 @@ impl ResponseBody {
         if short.is_some_and(|length| length <= SHORT) {
             let next = poll_fn(|context| self.poll_frame(context));
             if let Ok(Some(next)) = timeout(RIGHT_BEHIND, next).await {
-                self.first = Some(Box::new(next?));
+                self.first = Some(Box::new(next));
             }
         }
-        Ok(())
+    }
+
+    /// The failure that [`ResponseBody::read_ahead`] has met.
+    pub fn failed_ahead(&mut self) -> Option<Error> {
+        let failed = self.first.take_if(|first| first.is_err())?;
+        failed.err()
     }
 
     /// The next chunk; `None` at the end of a complete body. Trailers have no place in ASGI: they
@@ -274,7 +276,7 @@ impl ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(*first)));
+            return Poll::Ready(Some(*first));
         }
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),

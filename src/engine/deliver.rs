@@ -62,8 +62,9 @@ impl<I: Item + From<Bytes> + Debug + Send + 'static> Ongoing for ExchangeMailbox
     }
 }
 
-/// Runs an exchange to its end, or until its mailbox is aborted.
-pub async fn deliver(in_flight: InFlight, request: Request, mailbox: Arc<ExchangeMailbox>) {
+/// Runs an exchange to its end, or until its mailbox is aborted. The request is boxed, as a future
+/// has room for all that it is given for as long as it lives.
+pub async fn deliver(in_flight: InFlight, request: Box<Request>, mailbox: Arc<ExchangeMailbox>) {
     let ending = Ending(Some(Arc::clone(&mailbox) as _));
     let upload = match &request.body {
         Source::Streamed(upload) => Some(Arc::clone(upload)),
@@ -107,9 +108,9 @@ impl Drop for Ending {
     }
 }
 
-async fn work(relay: &Relay, request: Request, mailbox: &ExchangeMailbox) {
+async fn work(relay: &Relay, request: Box<Request>, mailbox: &ExchangeMailbox) {
     // Boxed: a stream that stays open does not keep what only its beginning needed.
-    match Box::pin(relay.exchange(request, mailbox)).await {
+    match Box::pin(relay.exchange(*request, mailbox)).await {
         Ok(mut response) => pass_on(relay, &mut response, mailbox).await,
         Err(error) => mailbox.publish(|contents| fail(contents, &error)),
     }
@@ -130,8 +131,10 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
     });
     loop {
         let batch = next_batch(&mut response.body, mailbox, head.is_some()).await;
-        if let Some(End::Failed(error)) = &batch.end {
-            relay.report_interrupted(mailbox, &response.origin, error);
+        match &batch.end {
+            Some(End::Failed(error)) => relay.report_interrupted(mailbox, &response.origin, error),
+            Some(End::Complete) => response.origin.completed(),
+            None => {}
         }
         let ended = batch.end.is_some();
         let head = head.take();
@@ -229,13 +232,13 @@ pub(super) fn fail<I: Item + From<Bytes>>(contents: &mut Contents<Head, Note, I>
 mod tests {
     use super::*;
 
-    fn size<T>(_: impl FnOnce(InFlight, Request, Arc<ExchangeMailbox>) -> T) -> usize {
+    fn size<T>(_: impl FnOnce(InFlight, Box<Request>, Arc<ExchangeMailbox>) -> T) -> usize {
         size_of::<T>()
     }
 
     /// Every stream that is open holds one of these, and every request moves one.
     #[test]
     fn an_exchange_is_small() {
-        assert!(size(deliver) <= 2048, "{}", size(deliver));
+        assert!(size(deliver) <= 1280, "{}", size(deliver));
     }
 }

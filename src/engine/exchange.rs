@@ -67,11 +67,16 @@ impl Relay {
             let retry = &self.config.retry;
             let pool = turn.member().pool();
             let outcome = self.attempt(&request, &to, pool, this_body, observer);
-            let failure = match outcome.await {
-                Ok(answer) => {
-                    let waited = matches!(request.body, Source::Streamed(_));
-                    turn.answered(answer.status, waited);
+            let mut failure = None;
+            match outcome.await {
+                Err(error) => failure = Some(error),
+                Ok(mut answer) => {
                     let status = answer.status;
+                    if turn.is_with(&to.target) {
+                        let waited = redirects > 0
+                            || matches!(request.body, Source::Streamed(_) | Source::Pulled(_));
+                        turn.answered(status, answer.arrived.into_std(), waited);
+                    }
                     if retry.statuses.contains(&status) {
                         let attempt = Some(retries + 1);
                         let name = "upstream_retryable_status";
@@ -83,6 +88,7 @@ impl Relay {
                         body = request.body.body();
                     }
                     if body.is_some() {
+                        turn.completed();
                         Box::pin(discard(answer.body)).await;
                     } else if let Some(next) = self.follow(&request, &to, &answer) {
                         redirects += 1;
@@ -92,9 +98,12 @@ impl Relay {
                             self.report_error(observer, &to, retries + 1, &error);
                             return Err(error);
                         }
+                        turn.completed();
                         Box::pin(discard(answer.body)).await;
                         (to, body) = request.redirected(next);
                         continue;
+                    } else if let Some(error) = answer.body.failed_ahead() {
+                        failure = Some(error);
                     } else {
                         let origin = Provenance {
                             to,
@@ -103,21 +112,20 @@ impl Relay {
                         };
                         return self.respond(answer, &request, origin, observer);
                     }
-                    None
                 }
-                Err(error) => {
-                    turn.failed(&error);
-                    self.report_error(observer, &to, retries + 1, &error);
-                    if retry.retries_error(&request.method, &error, retries) && self.affords_retry()
-                    {
-                        body = request.body.body();
-                    }
-                    if body.is_none() {
-                        return Err(error);
-                    }
-                    Some(error)
+            }
+            if let Some(error) = &failure {
+                if turn.is_with(&to.target) {
+                    turn.failed(error);
                 }
-            };
+                self.report_error(observer, &to, retries + 1, error);
+                if retry.retries_error(&request.method, error, retries) && self.affords_retry() {
+                    body = request.body.body();
+                }
+                if body.is_none() {
+                    return Err(error.clone());
+                }
+            }
             retries += 1;
             if redirects > 0 {
                 sleep(retry.backoff(retries)).await;
@@ -127,9 +135,10 @@ impl Relay {
             // Not in flight while it waits; it may be next again.
             drop(turn);
             let next = self.next_turn(request.affinity.as_deref(), &tried, retries);
-            turn = Box::pin(next)
-                .await
-                .map_err(|error| failure.unwrap_or(error))?;
+            turn = Box::pin(next).await.map_err(|error| {
+                self.report_unavailable(observer, &request.target, &error);
+                failure.unwrap_or(error)
+            })?;
             to = self.destination(&turn, &mut request);
         }
     }
@@ -157,7 +166,7 @@ impl Relay {
     /// Where a request goes at this turn; its Host is set to match.
     fn destination(&self, turn: &Turn, request: &mut Request) -> Destination {
         let (prepared_for, target) = (&self.config.target, turn.member().target());
-        if request.own_host && !Arc::ptr_eq(prepared_for, target) {
+        if request.own_host && request.headers.get(HOST) != Some(target.authority()) {
             let authority = target.authority().clone();
             request.headers.insert(HOST, authority);
         }
@@ -190,7 +199,7 @@ impl Relay {
         if let Some(sticky) = &self.config.balancing.sticky
             && let Some(value) = origin.turn.member().cookie()
             && let Some(affinity) = &request.affinity
-            && affinity.cookie.as_deref() != Some(value)
+            && !affinity.cookies.iter().any(|cookie| cookie == value)
         {
             let line = sticky.line(value, affinity.secure);
             headers.extend(line.map(|line| (SET_COOKIE, line)));

@@ -1,7 +1,7 @@
 //! The engine: everything between a client's request and an upstream's answer, without Python.
 //!
-//! Data flows one way: request policy → [`exchange`] (retries) → [`upstream`] → response policy →
-//! [`mailbox`]. Whoever owns the listener (the ASGI bridge, a native server) calls
+//! Data flows one way: request policy → [`exchange`] (retries) → [`balance`] → [`upstream`] →
+//! response policy → [`mailbox`]. Whoever owns the listener (the ASGI bridge, a native server) calls
 //! [`relay::Relay::prepare`] and [`relay::Relay::exchange`].
 #![forbid(unsafe_code)]
 

@@ -17,6 +17,7 @@ use super::balance::settings::Balancing;
 use super::body::Source;
 use super::config::Config;
 use super::policy::budget::RetryBudget;
+use super::policy::cookie::without_cookie;
 use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
 use super::policy::response::ResponsePolicy;
 use super::upstream::connect::{Connector, Purpose, Speech};
@@ -132,10 +133,12 @@ impl Relay {
                 config.limits,
                 config.timeouts,
             ),
-            budget: config
-                .balancing
-                .retry_budget
-                .map(|ratio| Mutex::new(RetryBudget::new(ratio))),
+            budget: match config.balancing.retry_budget {
+                Some(ratio) if config.retry.max_retries > 0 => {
+                    Some(Mutex::new(RetryBudget::new(ratio)))
+                }
+                _ => None,
+            },
             config,
             in_flight: Mutex::default(),
             next: AtomicU64::new(0),
@@ -161,9 +164,15 @@ impl Relay {
         let Balancing { hash, sticky, .. } = &self.config.balancing;
         let affinity = (hash.is_some() || sticky.is_some()).then(|| {
             let (hash, sticky) = (hash.as_ref(), sticky.as_deref());
-            let headers = &mut outgoing.headers;
-            Box::new(Affinity::read(headers, &inbound.connection, hash, sticky))
+            let lines = inbound.headers;
+            Box::new(Affinity::read(lines, &inbound.connection, hash, sticky))
         });
+        if let (Some(sticky), Some(affinity)) = (sticky, &affinity)
+            && !affinity.cookies.is_empty()
+        {
+            // It is the relay's own.
+            without_cookie(&mut outgoing.headers, &sticky.name);
+        }
         Ok(Request {
             method,
             target,

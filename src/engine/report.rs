@@ -99,7 +99,7 @@ impl Relay {
             true => ("upstream_timeout", Some(origin.attempt)),
             false => ("upstream_error", None),
         };
-        origin.turn.interrupted(error);
+        origin.interrupted(error);
         self.report(observer, name, &origin.to, attempt, Err(error));
     }
 
@@ -147,6 +147,20 @@ fn masked_query(query: &str) -> String {
 }
 
 impl Provenance {
+    /// Takes down that the response has come to its end.
+    pub fn completed(&self) {
+        if self.turn.is_with(&self.to.target) {
+            self.turn.completed();
+        }
+    }
+
+    /// Takes down that the response broke off.
+    pub fn interrupted(&self, error: &Error) {
+        if self.turn.is_with(&self.to.target) {
+            self.turn.interrupted(error);
+        }
+    }
+
     /// The number of the try, counted from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {

@@ -84,6 +84,7 @@ pub struct Target {
     base: String,
     /// How much of `base` is the URL's own path; a prefix may be behind it.
     own: usize,
+    name: String,
     url: Url,
 }
 
@@ -129,6 +130,7 @@ impl Target {
         base_path("", prefix).map_err(|_| TargetError::Prefix)?;
         target.base = base_path(raw_path_of(text), prefix)?;
         target.own = base_path(raw_path_of(text), "")?.len();
+        target.name = target.url_with(target.own_base());
         Ok(target)
     }
 
@@ -185,6 +187,7 @@ impl Target {
             authority: HeaderValue::from_str(authority).map_err(|_| malformed())?,
             base: String::new(),
             own: 0,
+            name: String::new(),
             url: Url::parse(&format!("{scheme}://{authority}/")).map_err(|_| malformed())?,
         })
     }
@@ -196,10 +199,18 @@ impl Target {
             address: Some(address),
             ..(*self.origin).clone()
         };
-        Self {
+        let mut target = Self {
             origin: Arc::new(origin),
             ..self.clone()
-        }
+        };
+        target.name = target.url_with(target.own_base());
+        target
+    }
+
+    /// The URL as it was given, in its normal form: what tells one target from another.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The URL's own path, without a slash at its end and without the prefix.
@@ -235,7 +246,9 @@ impl Target {
         if self.base == from.base {
             return path.clone();
         }
-        let below = path.as_str().strip_prefix(&from.base).unwrap_or_default();
+        let Some(below) = path.as_str().strip_prefix(&from.base) else {
+            return path.clone();
+        };
         let slash = match below.starts_with('/') {
             false if self.base.is_empty() => "/",
             _ => "",
@@ -317,31 +330,49 @@ fn base_path(base: &str, prefix: &str) -> Result<String, TargetError> {
             "." | ".."
         )
     };
-    let usable = path.is_empty() || request_target(path.clone().into_bytes()).is_ok();
-    if !usable || path.contains('?') || path.split('/').any(dots) {
+    if path.contains('?') || path.split('/').any(dots) {
+        return Err(TargetError::Path);
+    }
+    // Encoded, so that it stays what it is when more is joined to it.
+    let path = percent_encode(path.as_bytes(), NOT_IN_A_URI).to_string();
+    if !path.is_empty() && request_target(path.clone().into_bytes()).is_err() {
         return Err(TargetError::Path);
     }
     Ok(path)
 }
 
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.origin.secure { "https" } else { "http" };
+impl Target {
+    fn url_with(&self, path: &str) -> String {
+        let (scheme, default) = match self.origin.secure {
+            true => ("https", 443),
+            false => ("http", 80),
+        };
         match (&self.origin.endpoint, self.origin.address) {
+            (Endpoint::Tcp { port, .. }, Some(IpAddr::V6(address))) if *port == default => {
+                format!("{scheme}://[{address}]{path}")
+            }
+            (Endpoint::Tcp { port, .. }, Some(address)) if *port == default => {
+                format!("{scheme}://{address}{path}")
+            }
             (Endpoint::Tcp { port, .. }, Some(address)) => {
-                let address = SocketAddr::new(address, *port);
-                write!(f, "{scheme}://{address}{}", self.base)
+                format!("{scheme}://{}{path}", SocketAddr::new(address, *port))
             }
             (Endpoint::Tcp { .. }, None) => {
                 let authority = self.authority.to_str().unwrap_or_default();
-                write!(f, "{scheme}://{authority}{}", self.base)
+                format!("{scheme}://{authority}{path}")
             }
-            (Endpoint::Unix(path), _) => {
-                let path = path.to_string_lossy();
-                let socket = utf8_percent_encode(&path, NOT_UNRESERVED);
-                write!(f, "{scheme}+unix://{socket}{}", self.base)
+            (Endpoint::Unix(socket), _) => {
+                let socket = socket.to_string_lossy();
+                let socket = utf8_percent_encode(&socket, NOT_UNRESERVED);
+                format!("{scheme}+unix://{socket}{path}")
             }
         }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url_with(&self.base))
     }
 }
 

@@ -47,6 +47,7 @@ impl Answer {
     #[must_use]
     pub fn upstream(mut upstream: Upstream, account: Account) -> Self {
         let content = if upstream.body.is_ended() {
+            upstream.origin.completed();
             match upstream.first.take().map(Frame::into_data) {
                 None => Content::Empty,
                 Some(Ok(data)) => Content::Whole(data),
@@ -96,10 +97,16 @@ impl Body for Answer {
         match &next {
             Poll::Ready(Some(Ok(frame))) => {
                 this.account.sent(frame.data_ref().map_or(0, Bytes::len));
+                if let Content::Upstream(upstream) = &this.content
+                    && upstream.body.is_ended()
+                {
+                    upstream.origin.completed();
+                }
             }
             Poll::Ready(Some(Err(error))) => {
                 this.account.failed(error);
                 if let Content::Upstream(upstream) = &this.content {
+                    upstream.origin.interrupted(error);
                     upstream.manners.break_off();
                 }
             }

@@ -74,7 +74,6 @@ pub async fn serve(accepted: Accepted) {
     if run(accepted).await.is_none() {
         worker.connections.failed.increment();
     }
-    worker.connections.closed.increment();
 }
 
 async fn run(accepted: Accepted) -> Option<()> {

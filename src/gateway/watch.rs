@@ -302,7 +302,8 @@ impl Registry {
         let idlest = {
             let connections = self.lock();
             let idle = connections.all.values();
-            let idle = idle.filter(|watch| watch.is_in(Phase::Idle));
+            let idle = idle
+                .filter(|watch| watch.is_in(Phase::Idle) && !watch.tunnel.load(Ordering::Relaxed));
             idle.min_by_key(|watch| watch.since.load(Ordering::Relaxed))
                 .cloned()
         };

@@ -54,6 +54,12 @@ impl Worker {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// How many connections are open.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.registry.count()
+    }
+
     /// What clients may take.
     #[must_use]
     pub fn limits(&self) -> ServerLimits {

@@ -56,7 +56,7 @@ impl Target {
     }
 
     fn trial(&mut self, success: bool) -> Option<Transition> {
-        assert!(self.ejection.begin_trial(self.now));
+        assert!(self.ejection.begin_trial(self.now, Duration::ZERO));
         self.ejection
             .record(&self.settings, success, true, self.now, true)
     }
@@ -134,10 +134,19 @@ fn one_trial_at_a_time_once_its_time_is_over() {
     let mut target = Target::new(SETTINGS);
     target.answers("xxx");
     target.wait(9 * SECOND);
-    assert!(!target.ejection.trial_due(target.now) && !target.ejection.begin_trial(target.now));
+    assert!(
+        !target.ejection.trial_due(target.now)
+            && !target.ejection.begin_trial(target.now, Duration::ZERO)
+    );
     target.wait(SECOND);
-    assert!(target.ejection.trial_due(target.now) && target.ejection.begin_trial(target.now));
-    assert!(!target.ejection.trial_due(target.now) && !target.ejection.begin_trial(target.now));
+    assert!(
+        target.ejection.trial_due(target.now)
+            && target.ejection.begin_trial(target.now, Duration::ZERO)
+    );
+    assert!(
+        !target.ejection.trial_due(target.now)
+            && !target.ejection.begin_trial(target.now, Duration::ZERO)
+    );
     target.ejection.end_trial();
     assert_eq!(
         target.trial(true),
@@ -153,7 +162,7 @@ fn while_a_trial_runs_it_alone_decides() {
     let mut target = Target::new(SETTINGS);
     target.answers("xxx");
     target.wait(10 * SECOND);
-    assert!(target.ejection.begin_trial(target.now));
+    assert!(target.ejection.begin_trial(target.now, Duration::ZERO));
     assert_eq!(target.answers(".x."), None);
     target.ejection.end_trial();
     let late = target

@@ -147,7 +147,7 @@ proptest! {
                     trials[target] = false;
                 }
                 Event::Answer { target, success } => {
-                    let began = targets[target].begin_trial(now);
+                    let began = targets[target].begin_trial(now, Duration::ZERO);
                     prop_assert!(!(began && trials[target]), "two trials at once");
                     trials[target] |= began;
                     let was_out = targets[target].is_ejected();
@@ -174,7 +174,7 @@ proptest! {
         }
         for (one, out) in targets.iter_mut().zip(outs) {
             one.end_trial();
-            if one.begin_trial(out) {
+            if one.begin_trial(out, Duration::ZERO) {
                 prop_assert_eq!(one.record(&settings, true, true, out, false), Some(Transition::Returned));
             }
             prop_assert!(!one.is_ejected());

@@ -165,7 +165,7 @@ pub(crate) fn mailbox() -> Arc<ExchangeMailbox> {
 pub(crate) fn spawn(relay: &Arc<Relay>, mailbox: &Arc<ExchangeMailbox>) {
     let (request, mailbox) = (request(relay, "GET", "/"), Arc::clone(mailbox));
     let in_flight = relay.enter(Arc::clone(&mailbox) as _);
-    tokio::spawn(deliver(in_flight, request, mailbox));
+    tokio::spawn(deliver(in_flight, Box::new(request), mailbox));
 }
 
 /// Runs one exchange to the end of its body.

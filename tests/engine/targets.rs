@@ -52,6 +52,22 @@ async fn turn(balancer: &Arc<Balancer>) -> Turn {
     balancer.turn(None, &[]).await.unwrap()
 }
 
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// A turn that is answered well, to the end.
+trait Well {
+    fn well(&mut self);
+}
+
+impl Well for Turn {
+    fn well(&mut self) {
+        self.answered(StatusCode::OK, now(), false);
+        self.completed();
+    }
+}
+
 fn url(turn: &Turn) -> String {
     turn.member().url().to_owned()
 }
@@ -71,7 +87,7 @@ async fn eject(balancer: &Arc<Balancer>, wanted: &str) {
         if url(&turn) == wanted {
             turn.failed(&Error::not_sent(Kind::Connect, "refused"));
         } else {
-            turn.answered(StatusCode::OK, false);
+            turn.well();
         }
     }
 }
@@ -155,7 +171,7 @@ async fn a_failing_target_is_ejected_and_comes_back_by_one_trial() {
             "one trial at a time"
         );
     }
-    trial.answered(StatusCode::OK, false);
+    trial.well();
     assert_eq!(states(&balancer), [State::Healthy; 3]);
     let changes = changes.lock().unwrap().clone();
     let b = "http://b".to_owned();
@@ -280,7 +296,6 @@ async fn a_name_becomes_a_target_per_address() {
         balancing,
     ));
     let balancer = relay.balancer();
-    let named = target("http://service:8000/base");
     let addresses = |texts: &[&str]| -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     };
@@ -294,7 +309,7 @@ async fn a_name_becomes_a_target_per_address() {
         urls
     };
     balancer.resolved(
-        &named,
+        "http://service:8000/base",
         addresses(&["10.0.0.2", "10.0.0.1", "10.0.0.2", "::1"]),
     );
     assert_eq!(
@@ -311,7 +326,10 @@ async fn a_name_becomes_a_target_per_address() {
         .iter()
         .find(|member| member.url().contains("10.0.0.2"))
         .unwrap();
-    balancer.resolved(&named, addresses(&["10.0.0.2", "10.0.0.3"]));
+    balancer.resolved(
+        "http://service:8000/base",
+        addresses(&["10.0.0.2", "10.0.0.3"]),
+    );
     assert_eq!(
         urls(),
         [
@@ -332,7 +350,7 @@ async fn a_name_becomes_a_target_per_address() {
         "service:8000",
         "Host stays the name's"
     );
-    balancer.resolved(&named, Vec::new());
+    balancer.resolved("http://service:8000/base", Vec::new());
     assert_eq!(urls().len(), 3, "no address at all keeps what there is");
     balancer.remove("http://service:8000/base").unwrap();
     assert_eq!(urls(), ["http://127.0.0.9"]);
@@ -375,7 +393,7 @@ async fn a_slow_upload_does_not_make_a_target_slow() {
     for waited in [true, false] {
         let mut turn = turn(&balancer).await;
         advance(Duration::from_secs(60)).await;
-        turn.answered(StatusCode::OK, waited);
+        turn.answered(StatusCode::OK, now(), waited);
         let latency = balancer.status().first().and_then(|status| status.latency);
         assert_eq!(latency, (!waited).then_some(Duration::from_secs(60)));
     }
@@ -397,8 +415,28 @@ async fn a_target_that_fails_at_once_is_no_bargain() {
             broken += 1;
         } else {
             advance(Duration::from_millis(10)).await;
-            turn.answered(StatusCode::OK, false);
+            turn.well();
         }
     }
     assert!(broken < 5, "{broken} of 100");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_been_taken_out_changes_nothing() {
+    let balancer = balancer(&["http://a", "http://b", "http://c"], in_turn());
+    eject(&balancer, "http://b").await;
+    advance(Duration::from_secs(10)).await;
+    let mut trial = turn(&balancer).await;
+    assert_eq!(url(&trial), "http://b");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    balancer.listen(Some(Arc::new(move |change: Change| {
+        heard.lock().unwrap().push(change)
+    })));
+    balancer.remove("http://b").unwrap();
+    trial.well();
+    assert_eq!(*told.lock().unwrap(), []);
+    eject(&balancer, "http://c").await;
+    advance(Duration::from_secs(10)).await;
+    assert_eq!(url(&turn(&balancer).await), "http://c", "its trial is due");
 }

@@ -8,6 +8,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from .._pump import Message, Receive
+from ._errors import failure
 
 # Octets of a body that are kept for another upstream, should the first one fail; what an engine
 # that cannot connect has taken before it knows is less.
@@ -17,63 +18,76 @@ _MESSAGE_COST: Final = 512
 _KEY: Final = "asgi_relay.upload"
 
 
-class BodyGoneError(RuntimeError):
-    """The request's body was read before, and not kept."""
-
-
 class Upload:
-    """The client's body as `receive` delivers it; kept from its start, up to a limit."""
+    """The client's body as `receive` delivers it; kept from its start, up to a limit.
+
+    One reader at a time: a second one would have what the first one lacks.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._messages: list[Message] | None = []
         self._cost = 0
         self._next = 0
+        self._busy = False
 
     async def receive(self) -> Message:
         """The next message: one of those that were kept, or the client's."""
         messages = self._messages
-        if messages is None:
-            return await self._receive()
-        if self._next == len(messages):
+        if messages is None or self._next >= len(messages):
             message = await self._receive()
-            if message["type"] != "http.request":
-                return message
-            self._cost += len(message.get("body", b"")) + _MESSAGE_COST
-            if self._cost > _KEPT:
-                self.forget()
-                return message
-            messages.append(message)
+            if message["type"] == "http.request" and messages is not None:
+                self._keep(messages, message)
+        else:
+            message = messages[self._next]
         self._next += 1
-        return messages[self._next - 1]
+        if not message.get("more_body", False):
+            self.release()
+        return message
 
-    def rewind(self) -> None:
-        """Begin again with the first message."""
-        if self._messages is None:
-            raise BodyGoneError(
-                f"the request's body was sent to another upstream, and is longer than the {_KEPT} "
-                "octets that are kept"
+    def _keep(self, messages: list[Message], message: Message) -> None:
+        self._cost += len(message.get("body", b"")) + _MESSAGE_COST
+        if self._cost > _KEPT:
+            self.forget()
+        else:
+            messages.append(message)
+
+    def begin(self) -> None:
+        """Let somebody read it from its start.
+
+        Raises `HTTPException` where too much of it is gone, and `RuntimeError` while another reads.
+        """
+        if self._busy:
+            raise RuntimeError(
+                "the request's body is on its way to another upstream; `await request.body()` first"
             )
+        if self._messages is None:
+            text = "Upstream error: the request's body is too long to be sent to another upstream"
+            raise failure(502, text)
+        self._busy = True
         self._next = 0
+
+    def release(self) -> None:
+        """Its reader reads no more."""
+        self._busy = False
 
     def forget(self) -> None:
         """Keep nothing any more."""
         self._messages = None
 
 
-def uploaded(request: Request) -> Receive:
-    """`receive` for the body of a request; from its start, if another upstream had it before."""
+def upload_of(request: Request) -> Upload:
+    """The body of a request, to be read from its start."""
     scope: Any = request.scope
     upload: Upload | None = scope.get(_KEY)
-    if upload is not None:
-        upload.rewind()
-        return upload.receive
-    if request._stream_consumed:
-        raise BodyGoneError("the request's body was read as a stream, and nothing has kept it")
-    # As whoever reads it in another way should be told, instead of waiting for ever.
-    request._stream_consumed = True
-    upload = scope[_KEY] = Upload(request.receive)
-    return upload.receive
+    if upload is None:
+        if request._stream_consumed:
+            raise RuntimeError("the request's body was read as a stream, and nothing has kept it")
+        # As whoever reads it in another way should be told, instead of waiting for ever.
+        request._stream_consumed = True
+        upload = scope[_KEY] = Upload(request.receive)
+    upload.begin()
+    return upload
 
 
 def forget_upload(scope: Any) -> None:

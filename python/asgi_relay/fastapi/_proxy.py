@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.websockets import WebSocket, WebSocketState
 
 from .. import _engine
 from .._pump import COMPLETE, FAILED, OWN, Pump, Receive, Scope
 from ..relay import Relay
-from ._body import BodyGoneError, beyond_body, uploaded
-from ._relays import relays_of
-from ._response import RelayedResponse, failure
+from ._body import Upload, beyond_body, streamed, upload_of
+from ._errors import failure
+from ._form import Multipart, encode_fields, is_multipart
+from ._relays import relays_of, sent_host
+from ._response import RelayedResponse
 from ._scope import (
     Headers,
+    Lines,
     body_octets,
     with_body,
     with_headers,
@@ -23,10 +27,12 @@ from ._scope import (
     with_path,
 )
 
+# Seconds for connecting, and for the answer to a handshake.
+HANDSHAKE_TIMEOUT: Final = 10.0
 # What a client that has left would be told (nginx's number for it).
-_CLIENT_LEFT = 499
+_CLIENT_LEFT: Final = 499
 # Methods that a client's body does not come along with when they are asked for.
-_BODILESS = frozenset({"GET", "HEAD"})
+_BODILESS: Final = frozenset({"GET", "HEAD"})
 
 
 async def proxy_pass(  # noqa: PLR0917 - the arguments are fastapi-reverse-proxy's
@@ -61,50 +67,96 @@ async def proxy_pass(  # noqa: PLR0917 - the arguments are fastapi-reverse-proxy
     busy, 400 for a request that cannot be passed on, 499 where the client has left. The body that
     was read by then, up to 256 KiB, is there for another try.
     """
+    asked = ask(
+        request,
+        path=path,
+        forward_query=forward_query,
+        additional=additional_headers,
+        override=override_headers,
+        override_body=override_body,
+        method=method,
+    )
+    sent = None if override_host is None else sent_host(asked.scope, override_host)
+    return await relayed(request, relays_of(request.scope).find(host, timeout, sent), asked)
+
+
+class Asked(NamedTuple):
+    """What the upstream is asked."""
+
+    scope: Scope
+    body: bytes | None
+    """`None` is the request's own, which is still to be read."""
+    receive: Receive
+    """Tells when the client leaves."""
+    made: Receive | None = None
+    """A body that is made here, piece by piece."""
+
+
+def ask(
+    request: Request,
+    *,
+    path: str | None,
+    forward_query: bool,
+    additional: Headers | None,
+    override: Headers | None,
+    override_body: Any,
+    method: str | None,
+) -> Asked:
+    """What the arguments of `proxy_pass` make of a request."""
     scope: Scope = request.scope
     if path is not None or not forward_query or scope.get("root_path"):
         scope = with_path(scope, path, forward_query)
-    if additional_headers or override_headers is not None:
-        scope = with_headers(scope, additional_headers, override_headers)
-    receive: Receive | None = None
+    if additional or override is not None:
+        scope = with_headers(scope, additional, override)
+    receive: Receive = request.receive
     body: bytes | None = getattr(request, "_body", None)
     if method is not None:
         scope = with_method(scope, method)
         if scope["method"] in _BODILESS and request.method not in _BODILESS:
-            body, receive = b"", beyond_body(request.receive)
+            body, receive = b"", beyond_body(receive)
             scope = with_body(scope, None)
     if override_body is not None:
         body, receive = body_octets(override_body), beyond_body(request.receive)
-        scope = with_body(scope, body, isinstance(override_body, list | dict))
+        scope = with_body(scope, len(body), isinstance(override_body, list | dict))
     elif body:
-        scope = with_body(scope, body)
-    relay = relays_of(request.scope).find(host, timeout, scope, override_host)
-    return await relayed(request, relay, scope, body, receive)
+        scope = with_body(scope, len(body))
+    elif body is None and request._stream_consumed and request._form is not None:
+        return _with_form(request, scope, request._form)
+    return Asked(scope, body, receive)
+
+
+def _with_form(request: Request, scope: Scope, form: FormData) -> Asked:
+    """What is asked with a form that was parsed."""
+    content_type = request.headers.get("content-type", "")
+    if is_multipart(content_type):
+        parts = Multipart(form, content_type)
+        made = streamed(parts.pieces(), request.receive)
+        return Asked(with_body(scope, len(parts)), None, request.receive, made)
+    body = encode_fields(form)
+    return Asked(with_body(scope, len(body)), body, request.receive)
 
 
 async def relayed(
-    request: Request, relay: Relay, scope: Scope, body: bytes | None, receive: Receive | None
+    request: Request, relay: Relay, asked: Asked, prefer: str | None = None
 ) -> RelayedResponse:
-    """The answer of a relay's upstream to a request.
-
-    body: the request's, where it is there already.
-    receive: tells when the client leaves.
-    """
+    """The answer of a relay's upstream, where there are several of the preferred one."""
+    scope, body, receive, made = asked
     port = relay._current_port()
     try:
-        exchange = relay._engine.start(scope, port.engine)
+        exchange = relay._engine.start(scope, port.engine, prefer)
     except _engine.BadRequest as error:
         raise failure(400, f"Bad request: {error}") from None
     pump: Pump | None = None
+    upload: Upload | None = None
     response: RelayedResponse | None = None
     try:
         plan = exchange.body_plan
-        if plan and body is None:
-            receive = uploaded(request)
+        if plan and body is not None:
+            exchange.begin(body, False)
+        elif plan:
+            receive = made or (upload := upload_of(request)).receive
             pump = relay._pump(exchange, port, receive)
             await pump.begin(plan)
-        elif plan:
-            exchange.begin(body or b"", False)
         port.flush_soon()
         while True:
             waiter = port.create_waiter()
@@ -115,23 +167,18 @@ async def relayed(
                 continue
             status, headers, octets, flags = taken
             if flags > COMPLETE:
-                pump = pump or relay._pump(exchange, port, receive or request.receive)
-                if not pump.heed(flags):
-                    raise failure(_CLIENT_LEFT, "Client Closed Request")
-                if flags & FAILED and not status:
-                    raise pump.failure()
-                if flags & OWN:
-                    raise failure(status, octets.decode(), headers or ())
+                pump = pump or relay._pump(exchange, port, receive)
+                _heed(pump, status, headers, octets, flags)
             if status:
                 break
         response = RelayedResponse(relay, status, headers or [], octets)
         if not flags & COMPLETE:
-            pump = pump or relay._pump(exchange, port, receive or request.receive)
+            pump = pump or relay._pump(exchange, port, receive)
             pump.keep(octets, flags)
+            # Tells of the client's end even where a traceback keeps a response that is never sent.
+            pump.watch()
             response.stream_from(pump)
         return response
-    except BodyGoneError as error:
-        raise failure(502, f"Upstream error: {error}") from error
     finally:
         if pump is None:
             if response is None:
@@ -139,6 +186,18 @@ async def relayed(
         elif response is None or flags & COMPLETE:
             pump.complete = response is not None
             await pump.close()
+            if upload is not None:
+                upload.release()
+
+
+def _heed(pump: Pump, status: int, headers: Lines | None, octets: bytes, flags: int) -> None:
+    """Act on what came beside the response; raises where it is none of the upstream's."""
+    if not pump.heed(flags):
+        raise failure(_CLIENT_LEFT, "Client Closed Request")
+    if flags & FAILED and not status:
+        raise pump.failure()
+    if flags & OWN:
+        raise failure(status, octets.decode(), headers or ())
 
 
 async def proxy_pass_websocket(  # noqa: PLR0917 - as above
@@ -149,7 +208,7 @@ async def proxy_pass_websocket(  # noqa: PLR0917 - as above
     forward_query: bool = True,
     additional_headers: Headers | None = None,
     override_headers: Headers | None = None,
-    timeout: Any = 10.0,
+    timeout: Any = HANDSHAKE_TIMEOUT,
 ) -> None:
     """Connect to the upstream, accept with what it chose, carry messages until an end closes.
 
@@ -159,23 +218,45 @@ async def proxy_pass_websocket(  # noqa: PLR0917 - as above
     The others are those of `proxy_pass`. Does not raise for an upstream that is down or refuses:
     the client gets its answer, 502 or 504, where the server can pass that on, else a close.
     """
+    scope = connecting(
+        websocket,
+        path=path,
+        subprotocols=subprotocols,
+        forward_query=forward_query,
+        additional=additional_headers,
+        override=override_headers,
+    )
+    await carried(websocket, relays_of(websocket.scope).find(host, timeout), scope)
+
+
+def connecting(
+    websocket: WebSocket,
+    *,
+    path: str | None,
+    subprotocols: Sequence[str] | None,
+    forward_query: bool,
+    additional: Headers | None,
+    override: Headers | None,
+) -> Scope:
+    """The scope of a handshake, as the arguments of `proxy_pass_websocket` make it."""
     if websocket.application_state is not WebSocketState.CONNECTING:
         raise RuntimeError(
             "proxy_pass_websocket accepts the WebSocket itself, once it is connected"
         )
     scope: Scope = with_path(websocket.scope, path, forward_query)
-    if additional_headers or override_headers is not None:
-        scope = with_headers(scope, additional_headers, override_headers)
+    if additional or override is not None:
+        scope = with_headers(scope, additional, override)
     if subprotocols:
         scope = {**scope, "subprotocols": list(subprotocols)}
-    relay = relays_of(websocket.scope).find(host, timeout, scope, None)
-    await carried(websocket, relay, scope)
+    return scope
 
 
-async def carried(websocket: WebSocket, relay: Relay, scope: Scope) -> None:
+async def carried(
+    websocket: WebSocket, relay: Relay, scope: Scope, prefer: str | None = None
+) -> None:
     """Carry a WebSocket through a relay to its end."""
     try:
         # Without Starlette's checks of each message, and its exceptions for a client that left.
-        await relay(scope, websocket._receive, websocket._send)
+        await relay._web_socket(scope, websocket._receive, websocket._send, prefer)
     finally:
         websocket.client_state = websocket.application_state = WebSocketState.DISCONNECTED

@@ -8,17 +8,23 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final
 
+import anyio
+
 from .._pump import Scope
 from ..config import Timeout, timeout_from
+from ..exceptions import ConnectError, ConnectTimeout
 from ..relay import Relay
+from ._response import UNBUFFERED
 from ._scope import host_of
 
 # Upstreams whose relays are kept, the most recently used ones.
 _MOST: Final = 256
+# Targets that are tried after the first, where no connection leads there.
+_MOST_OTHERS: Final = 3
 _STATE: Final = "asgi_relay"
 
 # Host, timeout, and what of the Host header: the upstream's authority, the client's own, another.
-Key = tuple[str, Timeout | float | None, str | bool | None]
+Key = tuple[str | tuple[str, ...], Timeout | float | None, str | bool | None]
 
 
 class Relays:
@@ -29,11 +35,13 @@ class Relays:
         self._relays: OrderedDict[Key, Relay] = OrderedDict()
         self._alive: weakref.WeakSet[Relay] = weakref.WeakSet()
 
-    def find(self, host: str, timeout: Any, scope: Scope, override_host: str | None) -> Relay:
-        """The relay for an upstream; made where there is none yet."""
-        sent_host: str | bool | None = None
-        if override_host is not None:
-            sent_host = _sent_host(scope, override_host)
+    def __len__(self) -> int:
+        return len(self._relays)
+
+    def find(
+        self, host: str | tuple[str, ...], timeout: Any, sent_host: str | bool | None = None
+    ) -> Relay:
+        """The relay for an upstream, or for several; made where there is none yet."""
         if timeout is not None and not isinstance(timeout, float | int):
             timeout = timeout_from(timeout)
         key = host, timeout, sent_host
@@ -46,19 +54,17 @@ class Relays:
 
     def _add(self, key: Key) -> Relay:
         host, timeout, sent_host = key
-        if not isinstance(host, str):
-            raise TypeError(f"host: a {type(host).__name__} is not a str")
-        settings: dict[str, Any] = {**self._settings, "timeout": timeout_from(timeout)}
-        dropped = settings.get("drop_response_headers", ())
-        settings["drop_response_headers"] = [*dropped, "x-accel-buffering"]
+        settings = {**relay_settings(self._settings), "timeout": timeout_from(timeout)}
         if sent_host is True:
             settings["preserve_host"] = True
         elif sent_host:
             extra = settings.get("extra_request_headers", {})
             settings["extra_request_headers"] = {**extra, "host": sent_host}
-        url = host if "://" in host else f"http://{host}"
         try:
-            relay = Relay(url, **settings)
+            if isinstance(host, tuple):
+                relay = Relay(host, **balanced(settings, len(host), "round_robin"))
+            else:
+                relay = Relay(with_scheme(host), **settings)
         except (TypeError, ValueError) as error:
             message = str(error).replace("target_base_url:", "host:")
             raise type(error)(message) from None
@@ -70,17 +76,46 @@ class Relays:
 
     async def shutdown(self) -> None:
         """Shut down all that are alive; whoever is asked next is made anew."""
+        relays = list(self._alive)
         self._relays.clear()
-        for relay in list(self._alive):
-            await relay.shutdown()
+        async with anyio.create_task_group() as tasks:
+            for relay in relays:
+                tasks.start_soon(relay.shutdown)
 
 
-def _sent_host(scope: Scope, override_host: str) -> str | bool:
-    """`True` for the client's own Host, which needs no relay for each that clients may think of."""
+def with_scheme(host: str) -> str:
+    """A URL, which `http://` may be left out of."""
+    if not isinstance(host, str):
+        raise TypeError(f"host: a {type(host).__name__} is not a str")
+    return host if "://" in host else f"http://{host}"
+
+
+def relay_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a relay whose responses get a line of ours."""
+    dropped = settings.get("drop_response_headers", ())
+    return {**settings, "drop_response_headers": [*dropped, UNBUFFERED[0].decode()]}
+
+
+def balanced(settings: Mapping[str, Any], targets: int, balance: str) -> dict[str, Any]:
+    """Settings for several targets: one that no connection leads to is not the only one tried."""
+    retries: dict[str, Any] = {
+        "max_retries": min(targets - 1, _MOST_OTHERS),
+        "retry_statuses": (),
+        "retry_exceptions": (ConnectError, ConnectTimeout),
+    }
+    if "max_retries" in settings:
+        retries = {}
+    return {"balance": balance, **retries, **settings}
+
+
+def sent_host(scope: Scope, override_host: str | None) -> str | bool | None:
+    """`True` for the client's own Host: it needs no relay for each that clients may think of."""
+    if override_host is None:
+        return None
     if not isinstance(override_host, str):
         raise TypeError(f"override_host: a {type(override_host).__name__} is not a str or None")
-    sent = host_of(scope["headers"])
-    return True if sent == override_host.encode("latin-1", "replace") else override_host
+    clients = host_of(scope["headers"])
+    return True if clients == override_host.encode("latin-1", "replace") else override_host
 
 
 class Proxy:
@@ -120,14 +155,14 @@ class Proxy:
         await self.close()
 
 
-_unowned = Relays({})
+unowned = Relays({})
 
 
 def relays_of(scope: Scope) -> Relays:
     """Those of the request's app, or those that are nobody's."""
     app = scope.get("app")
     proxy = None if app is None else getattr(app.state, _STATE, None)
-    return _unowned if proxy is None else proxy.relays
+    return unowned if proxy is None else proxy.relays
 
 
 async def create_httpx_client(app: Any) -> None:

@@ -1,12 +1,10 @@
-"""An upstream's response as Starlette knows responses, and the exceptions where there is none."""
+"""An upstream's response as Starlette knows responses."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
@@ -15,7 +13,7 @@ from ..relay import Relay
 from ._body import forget_upload
 
 # The line for nginx, which would gather a stream before it passes any of it on.
-_UNBUFFERED = (b"x-accel-buffering", b"no")
+UNBUFFERED = (b"x-accel-buffering", b"no")
 
 
 class RelayedResponse(StreamingResponse):
@@ -30,10 +28,10 @@ class RelayedResponse(StreamingResponse):
     ) -> None:
         # Starlette's own would compute headers from a mapping, in which no name occurs twice.
         self.status_code = status
-        headers.append(_UNBUFFERED)
+        headers.append(UNBUFFERED)
         self.raw_headers = headers
         self.background = None
-        self._whole = body
+        self._whole: bytes | None = body
         self._pump: Pump | None = None
         self._octets: Any = None
         # A relay that nothing refers to any more closes its connections.
@@ -42,6 +40,7 @@ class RelayedResponse(StreamingResponse):
     def stream_from(self, pump: Pump) -> None:
         """Have the body sent by a pump, which has kept its beginning."""
         self._pump = pump
+        self._whole = None
 
     def __del__(self) -> None:
         if self._pump is not None:
@@ -51,17 +50,16 @@ class RelayedResponse(StreamingResponse):
     def body_iterator(self) -> Any:
         """The body's octets as they come."""
         if self._octets is None:
-            self._octets = self._iterate()
+            self._octets = self._iterate(self._pump)
         return self._octets
 
     @body_iterator.setter
     def body_iterator(self, octets: Any) -> None:
         self._octets = octets
 
-    async def _iterate(self) -> AsyncIterator[bytes]:
-        pump = self._pump
+    async def _iterate(self, pump: Pump | None) -> AsyncIterator[bytes]:
         if pump is None:
-            yield self._whole
+            yield self._whole or b""
             return
         taken: tuple[bytes, bool] | None = pump.first()
         while taken is not None:
@@ -73,10 +71,17 @@ class RelayedResponse(StreamingResponse):
             taken = await pump.next()
         raise ClientDisconnect
 
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,  # noqa: ARG002 - the pump has the request's
+        send: Send,
+    ) -> None:
         """Send it, as any ASGI app, and then run the background tasks."""
         forget_upload(scope)
-        pump = self._pump
+        pump, self._pump = self._pump, None
+        if pump is None and self._whole is None:
+            raise RuntimeError("the response was sent already")
         try:
             await send(
                 {
@@ -94,7 +99,6 @@ class RelayedResponse(StreamingResponse):
         finally:
             if pump is not None:
                 await pump.close()
-                self._pump = None
         if self.background is not None:
             await self.background()
 
@@ -104,15 +108,3 @@ class RelayedResponse(StreamingResponse):
             piece = octets if isinstance(octets, bytes | memoryview) else octets.encode()
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def failure(status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> HTTPException:
-    """What is raised in place of a response: FastAPI's exception where FastAPI is in use."""
-    fields: Mapping[str, str] = {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in headers
-        if name not in {b"content-type", b"content-length"}
-    }
-    module = sys.modules.get("fastapi.exceptions")
-    kind: type[HTTPException] = HTTPException if module is None else module.HTTPException
-    return kind(status, detail, fields or None)

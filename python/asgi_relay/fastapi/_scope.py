@@ -124,14 +124,14 @@ def _lines(parameter: str, headers: Headers) -> Lines:
     return lines
 
 
-def with_body(scope: Scope, body: bytes | None, json_type: bool = False) -> Scope:
-    """A scope whose body is these octets, or with `None` none at all.
+def with_body(scope: Scope, length: int | None, json_type: bool = False) -> Scope:
+    """A scope whose body has so many octets; with `None` there is none at all.
 
     json_type: have it called JSON where no header calls it anything.
     """
     lines = [line for line in scope["headers"] if line[0] not in _FRAMING]
-    if body is not None:
-        lines.append((b"content-length", b"%d" % len(body)))
+    if length is not None:
+        lines.append((b"content-length", b"%d" % length))
     if json_type and not any(name == b"content-type" for name, _ in lines):
         lines.append((b"content-type", b"application/json"))
     return {**scope, "headers": lines}

@@ -4,13 +4,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{COOKIE, HeaderName, HeaderValue};
 use ring::hmac;
 
 use super::member::Member;
 use super::ring::hash_of;
-use crate::engine::policy::cookie::{cookie_value, without_cookie};
+use crate::engine::policy::cookie::cookie_values;
 use crate::engine::policy::request::Connection;
+
+/// Cookies of one name that are looked at.
+const MAX_COOKIES: usize = 8;
 
 /// What a consistent hash is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +31,8 @@ pub enum HashKey {
 pub struct Affinity {
     /// The hash of what [`HashKey`] names, if the request has it.
     pub hash: Option<u64>,
-    /// The value of the sticky cookie, if the request has one.
-    pub cookie: Option<String>,
+    /// The values of the sticky cookie: a browser may have several, for several paths.
+    pub cookies: Vec<String>,
     /// Whether the client's connection is secure, for a cookie that is sent back.
     pub secure: bool,
     /// The URL of the target that whoever passes the request on would like it to go to.
@@ -37,29 +40,30 @@ pub struct Affinity {
 }
 
 impl Affinity {
-    /// Reads what a request brings along, and takes the sticky cookie out of its headers: it is
-    /// the relay's own.
+    /// Reads what a request brings along, as its client sent it.
     #[must_use]
     pub fn read(
-        headers: &mut HeaderMap,
+        lines: &[(&[u8], &[u8])],
         connection: &Connection<'_>,
         key: Option<&HashKey>,
         sticky: Option<&StickyCookie>,
     ) -> Self {
         let hash = match key {
             None => None,
-            Some(HashKey::Header(name)) => headers.get(name).map(|v| hash_of(v.as_bytes())),
-            Some(HashKey::Cookie(name)) => cookie_value(headers, name).map(|v| hash_of(&v)),
+            Some(HashKey::Header(name)) => values(lines, name).next().map(hash_of),
+            Some(HashKey::Cookie(name)) => cookie_values(values(lines, &COOKIE), name)
+                .next()
+                .map(hash_of),
             Some(HashKey::ClientAddress) => connection.client.map(|a| hash_of(a.as_bytes())),
         };
-        let cookie = sticky.and_then(|sticky| {
-            let value = cookie_value(headers, &sticky.name)?;
-            without_cookie(headers, &sticky.name);
-            String::from_utf8(value).ok()
+        let cookies = sticky.map(|sticky| {
+            let found = cookie_values(values(lines, &COOKIE), &sticky.name);
+            let texts = found.filter_map(|value| std::str::from_utf8(value).ok());
+            texts.take(MAX_COOKIES).map(str::to_owned).collect()
         });
         Self {
             hash,
-            cookie,
+            cookies: cookies.unwrap_or_default(),
             secure: connection.secure,
             preferred: None,
         }
@@ -68,9 +72,21 @@ impl Affinity {
     /// Whether it speaks for one target.
     #[must_use]
     pub fn is_for(&self, member: &Member) -> bool {
-        let own = |mark: &Option<String>, of: Option<&str>| mark.is_some() && mark.as_deref() == of;
-        own(&self.cookie, member.cookie()) || own(&self.preferred, Some(member.url()))
+        let own = |cookie: &String| member.cookie() == Some(cookie);
+        self.cookies.iter().any(own) || self.preferred.as_deref() == Some(member.url())
     }
+}
+
+/// The values of the lines with one name.
+fn values<'a>(
+    lines: &'a [(&'a [u8], &'a [u8])],
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    let name = name.as_str().as_bytes();
+    let named = lines
+        .iter()
+        .filter(move |(found, _)| found.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| *value)
 }
 
 /// Whether a cookie goes along with requests from other sites.
@@ -121,7 +137,8 @@ impl StickyCookie {
     pub fn line(&self, value: &str, secure: bool) -> Option<HeaderValue> {
         let mut line = format!("{}={value}; Path={}; HttpOnly", self.name, self.path);
         if let Some(max_age) = self.max_age {
-            line += &format!("; Max-Age={}", max_age.as_secs());
+            // Rounded up, as 0 deletes the cookie.
+            line += &format!("; Max-Age={}", max_age.as_secs_f64().ceil());
         }
         line += match self.same_site {
             SameSite::Strict => "; SameSite=Strict",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::timeout_at;
 
@@ -9,6 +10,7 @@ use super::affinity::Affinity;
 use super::member::{Member, State};
 use super::set::{Balancer, Set};
 use super::turn::Turn;
+use crate::engine::config::Timeouts;
 use crate::engine::error::{Error, Kind};
 
 /// Requests that wait for room at once; one more is turned away.
@@ -82,7 +84,14 @@ impl Balancer {
                 Choice::Nobody => return Err(unavailable()),
                 Choice::Full => {}
             }
-            if timeout_at(deadline, room).await.is_err() {
+            let members = self.members();
+            let fit = |member: &&Arc<Member>| {
+                member.has_room() && !tried.iter().any(|t| Arc::ptr_eq(t, member))
+            };
+            let trials = members.iter().filter(fit).filter_map(|m| m.next_trial());
+            let next = trials.min().map(tokio::time::Instant::from_std);
+            let until = next.map_or(deadline, |next| next.min(deadline));
+            if timeout_at(until, room).await.is_err() && until == deadline {
                 return Err(self.busy());
             }
         }
@@ -144,16 +153,26 @@ impl Balancer {
             }
         }
         if self.ejected.load(Ordering::Acquire) > 0 {
-            let due = |member: &&Arc<Member>| untried(member) && member.begin_trial(now);
+            let due =
+                |member: &&Arc<Member>| untried(member) && member.begin_trial(now, self.patience());
             if let Some(member) = members.iter().find(due) {
                 return Some(Turn::begin(self, member, now, true));
             }
         }
         let usable = |member: &Member| member.is_usable() && untried(member);
+        if let [only] = &**members {
+            return usable(only).then(|| Turn::begin(self, only, now, false));
+        }
         let hash = affinity.and_then(|affinity| affinity.hash);
         let chosen = chooser.choose(members, usable, hash, now)?;
         let member = members.get(chosen)?;
         Some(Turn::begin(self, member, now, false))
+    }
+
+    /// How long a trial may take where its client does not keep it up.
+    fn patience(&self) -> Duration {
+        let Timeouts { connect, read, .. } = self.timeouts;
+        connect.unwrap_or_default() + read.unwrap_or_default()
     }
 
     pub(super) fn has_left(&self) {

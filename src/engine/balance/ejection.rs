@@ -62,7 +62,8 @@ enum State {
     },
     Out {
         until: Instant,
-        trial: bool,
+        /// Where a trial is under way, when another may begin beside it: its client may be slow.
+        trial: Option<Instant>,
     },
 }
 
@@ -114,7 +115,7 @@ impl Ejection {
                 }
                 Some(self.eject(settings, now))
             }
-            State::Out { trial: running, .. } if trial && *running => {
+            State::Out { trial: Some(_), .. } if trial => {
                 if !success {
                     return Some(self.eject(settings, now));
                 }
@@ -136,7 +137,7 @@ impl Ejection {
         self.length = length.min(LONGEST_EJECTION);
         self.state = State::Out {
             until: now + self.length,
-            trial: false,
+            trial: None,
         };
         Transition::Ejected(self.length)
     }
@@ -147,18 +148,28 @@ impl Ejection {
         matches!(self.state, State::Out { .. })
     }
 
-    /// Whether it is out, its time is over, and no trial is under way.
+    /// When a trial may begin; `None` where it is not out. One that has been under way for as long
+    /// as the ejection was, and for longer than an exchange may take, is not waited for any more.
+    #[must_use]
+    pub fn next_trial(&self) -> Option<Instant> {
+        match self.state {
+            State::In { .. } => None,
+            State::Out { until, trial } => Some(trial.unwrap_or(until)),
+        }
+    }
+
+    /// Whether a trial may begin now.
     #[must_use]
     pub fn trial_due(&self, now: Instant) -> bool {
-        matches!(self.state, State::Out { until, trial: false } if now >= until)
+        self.next_trial().is_some_and(|next| now >= next)
     }
 
     /// Begins a trial where one is due; otherwise there is none, and `false` says so.
     #[must_use]
-    pub fn begin_trial(&mut self, now: Instant) -> bool {
+    pub fn begin_trial(&mut self, now: Instant, patience: Duration) -> bool {
         let due = self.trial_due(now);
-        if let State::Out { trial, .. } = &mut self.state {
-            *trial |= due;
+        if let (true, State::Out { trial, .. }) = (due, &mut self.state) {
+            *trial = Some(now + self.length.max(patience));
         }
         due
     }
@@ -166,7 +177,7 @@ impl Ejection {
     /// Ends a trial that came to no outcome: the next request may be one.
     pub fn end_trial(&mut self) {
         if let State::Out { trial, .. } = &mut self.state {
-            *trial = false;
+            *trial = None;
         }
     }
 }

@@ -80,10 +80,16 @@ pub struct Member {
     source: Option<String>,
     pool: Arc<Pool>,
     state: AtomicU8,
+    counts: Arc<Counts>,
+    condition: Mutex<Condition>,
+}
+
+/// What is counted of a target; it stays when it is drained and comes back with other settings.
+#[derive(Debug, Default)]
+struct Counts {
     in_flight: AtomicUsize,
     requests: AtomicU64,
     failures: AtomicU64,
-    condition: Mutex<Condition>,
 }
 
 #[derive(Debug)]
@@ -120,6 +126,7 @@ impl Member {
         pool: Arc<Pool>,
         cookie: Option<String>,
         source: Option<String>,
+        before: Option<&Self>,
     ) -> Arc<Self> {
         let condition = Condition {
             latency: Latency::default(),
@@ -130,15 +137,15 @@ impl Member {
             checks: None,
         };
         Arc::new(Self {
-            url: settings.target.to_string(),
+            url: settings.target.name().to_owned(),
             settings,
             cookie,
             source,
             pool,
             state: AtomicU8::new(condition.state() as u8),
-            in_flight: AtomicUsize::new(0),
-            requests: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            counts: before
+                .map(|before| Arc::clone(&before.counts))
+                .unwrap_or_default(),
             condition: Mutex::new(condition),
         })
     }
@@ -205,8 +212,8 @@ impl Member {
             state: condition.state(),
             latency: condition.latency.value(),
             in_flight: self.in_flight(),
-            requests: self.requests.load(Ordering::Relaxed),
-            failures: self.failures.load(Ordering::Relaxed),
+            requests: self.counts.requests.load(Ordering::Relaxed),
+            failures: self.counts.failures.load(Ordering::Relaxed),
             last_error: condition.last_error.clone(),
         }
     }
@@ -228,20 +235,28 @@ impl Member {
     }
 
     pub(super) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.counts.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.counts.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Whether an ejected target may be tried by one request.
-    pub(super) fn begin_trial(&self, now: Instant) -> bool {
+    pub(super) fn begin_trial(&self, now: Instant, patience: Duration) -> bool {
         if self.state() != State::Ejected || !self.has_room() {
             return false;
         }
-        self.lock().ejection.begin_trial(now)
+        self.lock().ejection.begin_trial(now, patience)
+    }
+
+    /// When one request may try it, where it is ejected.
+    pub(super) fn next_trial(&self) -> Option<Instant> {
+        match self.state() {
+            State::Ejected => self.lock().ejection.next_trial(),
+            _ => None,
+        }
     }
 
     pub(super) fn end_trial(&self) {
@@ -274,7 +289,7 @@ impl Member {
         (trial, may_eject): (bool, bool),
         now: Instant,
     ) -> Option<(State, State)> {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
         self.change(|condition| {
             condition.last_error = Some(error);
             if let Some(latency) = latency {
@@ -339,7 +354,7 @@ impl Candidate for Member {
     }
 
     fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
+        self.counts.in_flight.load(Ordering::Acquire)
     }
 
     fn cost(&self, now: Instant) -> f64 {

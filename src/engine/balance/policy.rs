@@ -115,6 +115,11 @@ impl Chooser {
         }
     }
 
+    /// Makes the choices other ones than those of a copy of this process.
+    pub fn reseed(&mut self) {
+        self.random = Rng::new();
+    }
+
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> Policy {

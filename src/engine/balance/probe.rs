@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header::{HOST, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::member::Member;
@@ -26,6 +27,7 @@ impl Balancer {
     /// Begins to check the targets that are to be checked, and to resolve names; on the engine's
     /// thread. Calling it again begins with those that have been added since.
     pub fn begin(self: &Arc<Self>) {
+        self.reseed();
         match self.settings.dns_refresh {
             Some(interval) => self.begin_refresh(interval),
             None => self.begin_checks(),
@@ -33,6 +35,9 @@ impl Balancer {
     }
 
     pub(super) fn begin_checks(self: &Arc<Self>) {
+        if self.is_closed() {
+            return;
+        }
         let mut firsts = Vec::new();
         for member in self.members().iter() {
             if let Some(check) = member.health_check() {
@@ -65,16 +70,15 @@ impl Balancer {
     /// Checks all targets that are to be checked, once and at the same time.
     pub async fn check_all(self: &Arc<Self>) {
         let members = self.members();
-        let checks = members.iter().filter_map(|member| {
-            let check = Arc::clone(member.health_check()?);
-            let (balancer, member) = (Arc::clone(self), Arc::clone(member));
-            Some(tokio::spawn(async move {
-                balancer.check(&member, &check).await;
-            }))
-        });
-        for check in checks.collect::<Vec<_>>() {
-            let _ = check.await;
+        // Dropped, it ends them.
+        let mut checks = JoinSet::new();
+        for member in members.iter() {
+            if let Some(check) = member.health_check().cloned() {
+                let (balancer, member) = (Arc::clone(self), Arc::clone(member));
+                checks.spawn(async move { balancer.check(&member, &check).await });
+            }
         }
+        while checks.join_next().await.is_some() {}
     }
 
     async fn check(&self, member: &Member, check: &HealthCheck) {

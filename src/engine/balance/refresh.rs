@@ -5,55 +5,55 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::set::{Balancer, MAX_TARGETS};
-use super::settings::TargetSettings;
 use crate::engine::target::Endpoint;
 
-/// How long a resolver may take; a name that takes longer keeps its targets.
+/// How long a resolver may take at most; a name that takes longer keeps its targets.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Balancer {
     pub(super) fn begin_refresh(self: &Arc<Self>, interval: Duration) {
         let balancer = Arc::downgrade(self);
-        self.keep_refresh(|| tokio::spawn(keep_resolving(balancer, interval)).abort_handle());
+        let work = keep_resolving(balancer, interval);
+        if !self.keep_refresh(|| tokio::spawn(work).abort_handle()) {
+            // What has been added meanwhile does not wait for the next time.
+            let balancer = Arc::clone(self);
+            tokio::spawn(async move { balancer.resolve_all().await });
+        }
     }
 
-    /// Resolves the names among the targets, and puts a target per address in their place.
+    /// Resolves the names among the targets, all at once, and puts a target per address in their
+    /// place. A failure keeps what there is: it may be the resolver's, not the targets'.
     async fn resolve_all(self: &Arc<Self>) {
+        let patience = self.timeouts.connect.unwrap_or(PATIENCE).min(PATIENCE);
+        let mut names = JoinSet::new();
         for named in self.named() {
-            let Endpoint::Tcp { host, port } = &named.target.origin().endpoint else {
-                continue;
-            };
-            let resolved = self.connector.resolve(host, *port);
-            // A failure keeps what there is: it may be the resolver's, not the targets'.
-            let Ok(Ok(addresses)) = timeout(PATIENCE, resolved).await else {
-                continue;
-            };
-            self.resolved(&named, addresses);
+            let balancer = Arc::clone(self);
+            names.spawn(async move {
+                let Endpoint::Tcp { host, port } = &named.target.origin().endpoint else {
+                    return;
+                };
+                let resolved = balancer.connector.resolve(host, *port);
+                if let Ok(Ok(addresses)) = timeout(patience, resolved).await {
+                    balancer.resolved(named.target.name(), addresses);
+                }
+            });
         }
+        while names.join_next().await.is_some() {}
         self.begin_checks();
     }
 
     /// Puts a target per address in the place of a name, or of its earlier addresses.
-    pub fn resolved(&self, named: &TargetSettings, mut addresses: Vec<IpAddr>) {
+    pub fn resolved(&self, name: &str, mut addresses: Vec<IpAddr>) {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.truncate(MAX_TARGETS);
-        if addresses.is_empty() {
-            return;
+        if !addresses.is_empty() {
+            self.replace_source(name, &addresses);
         }
-        let source = named.target.to_string();
-        let members = addresses.into_iter().map(|address| {
-            let target = Arc::new(named.target.at(address));
-            let settings = TargetSettings {
-                target,
-                ..named.clone()
-            };
-            self.member(settings, Some(source.clone()))
-        });
-        self.replace_source(&source, members.collect());
     }
 }
 

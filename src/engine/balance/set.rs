@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::ejection::most_ejected;
@@ -59,13 +59,16 @@ pub struct Balancer {
     pub(super) settings: Balancing,
     pub(super) connector: Arc<Connector>,
     limits: Limits,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     set: Mutex<Set>,
     pub(super) room: Notify,
     pub(super) waiting: AtomicUsize,
     pub(super) ejected: AtomicUsize,
-    /// Whether each target with a health check has been checked once.
-    checked: watch::Sender<bool>,
+    /// Whether each target with a health check has been checked once; and who waits for that.
+    checked: AtomicBool,
+    waits_for_checks: Notify,
+    /// A single target is never ejected, so how it answers need not be taken down.
+    several: AtomicBool,
     first_round: AtomicBool,
     checks: AtomicU64,
     listener: Mutex<Option<Listener>>,
@@ -107,7 +110,9 @@ impl Balancer {
             room: Notify::new(),
             waiting: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
-            checked: watch::Sender::new(!unchecked),
+            checked: AtomicBool::new(!unchecked),
+            waits_for_checks: Notify::new(),
+            several: AtomicBool::new(false),
             first_round: AtomicBool::new(false),
             checks: AtomicU64::new(0),
             listener: Mutex::default(),
@@ -121,7 +126,7 @@ impl Balancer {
             .collect();
         let members = targets
             .into_iter()
-            .map(|target| balancer.member(target, None));
+            .map(|target| balancer.member(target, None, None));
         balancer.replace(&mut set, members.collect());
         drop(set);
         Arc::new(balancer)
@@ -131,11 +136,16 @@ impl Balancer {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn member(&self, target: TargetSettings, source: Option<String>) -> Arc<Member> {
+    pub(super) fn member(
+        &self,
+        target: TargetSettings,
+        source: Option<String>,
+        before: Option<&Member>,
+    ) -> Arc<Member> {
         let pool = Pool::new(Arc::clone(&self.connector), self.limits, self.timeouts.pool);
         let sticky = self.settings.sticky.as_ref();
-        let cookie = sticky.map(|sticky| sticky.value(&target.target.to_string()));
-        Member::new(target, pool, cookie, source)
+        let cookie = sticky.map(|sticky| sticky.value(target.target.name()));
+        Member::new(target, pool, cookie, source, before)
     }
 
     /// Whether a target's name is resolved into a set of targets.
@@ -152,8 +162,8 @@ impl Balancer {
     }
 
     fn replace(&self, set: &mut Set, members: Vec<Arc<Member>>) {
-        let ejected = members.iter().filter(|m| m.state() == State::Ejected);
-        self.ejected.store(ejected.count(), Ordering::Release);
+        self.count_ejected(&members);
+        self.several.store(members.len() > 1, Ordering::Release);
         set.chooser.rebuild(&members);
         set.members = members.into();
         self.room.notify_waiters();
@@ -188,14 +198,23 @@ impl Balancer {
 
     /// Waits until each target with a health check has been checked once.
     pub async fn until_checked(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.checked.subscribe().wait_for(|checked| *checked).await;
+        loop {
+            let checked = self.waits_for_checks.notified();
+            if self.is_checked() {
+                return;
+            }
+            checked.await;
+        }
     }
 
     /// Whether that has happened.
     #[must_use]
     pub fn is_checked(&self) -> bool {
-        *self.checked.borrow()
+        self.checked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Whether the first round of checks is still to be begun; the caller begins it.
@@ -204,11 +223,14 @@ impl Balancer {
     }
 
     pub(super) fn set_checked(&self) {
-        self.checked.send_replace(true);
+        self.checked.store(true, Ordering::Release);
+        self.waits_for_checks.notify_waiters();
     }
 
     pub(super) fn succeeded(&self, member: &Member, trial: bool) {
-        if let Some(passive) = &self.settings.passive {
+        if let Some(passive) = &self.settings.passive
+            && self.several.load(Ordering::Acquire)
+        {
             let change = member.succeeded(passive, trial, self.now());
             self.tell(member, change);
         }
@@ -233,16 +255,17 @@ impl Balancer {
         self.tell(member, change);
     }
 
+    /// Tells of a change, unless the target has been taken out meanwhile.
     pub(super) fn tell(&self, member: &Member, change: Option<(State, State)>) {
         let Some((before, after)) = change else {
             return;
         };
-        if before == State::Ejected {
-            self.ejected.fetch_sub(1, Ordering::AcqRel);
+        let set = self.lock();
+        if !set.members.iter().any(|m| std::ptr::eq(&**m, member)) {
+            return;
         }
-        if after == State::Ejected {
-            self.ejected.fetch_add(1, Ordering::AcqRel);
-        }
+        self.count_ejected(&set.members);
+        drop(set);
         // Whoever waits for room may be better off now, or wait for nothing.
         self.room.notify_waiters();
         let listener = self.listener().clone();
@@ -250,6 +273,12 @@ impl Balancer {
             let url = member.url().to_owned();
             listener(Change { url, before, after });
         }
+    }
+
+    /// To be called with the set locked.
+    fn count_ejected(&self, members: &[Arc<Member>]) {
+        let ejected = members.iter().filter(|m| m.state() == State::Ejected);
+        self.ejected.store(ejected.count(), Ordering::Release);
     }
 
     fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
@@ -267,27 +296,24 @@ impl Balancer {
     /// [`SetError::Duplicate`], [`SetError::MixedSchemes`], [`SetError::TooMany`].
     pub fn add(&self, target: TargetSettings) -> Result<(), SetError> {
         let named = self.is_named(&target).then(|| target.clone());
-        let member = self.member(target, None);
+        let name = target.target.name().to_owned();
         let mut set = self.lock();
-        let there = |other: &&Arc<Member>| other.is(member.url());
-        let draining = |other: &Arc<Member>| other.state() == State::Draining;
-        if set.members.iter().any(|m| there(&m) && !draining(m)) {
-            return Err(SetError::Duplicate(member.url().to_owned()));
+        let (before, others): (Vec<_>, Vec<_>) =
+            set.members.iter().cloned().partition(|m| m.is(&name));
+        let is_named = set.named.iter().any(|named| named.target.name() == name);
+        if is_named || before.iter().any(|m| m.state() != State::Draining) {
+            return Err(SetError::Duplicate(name));
         }
-        let secure = member.target().origin().secure;
-        if set
-            .members
-            .iter()
-            .any(|m| m.target().origin().secure != secure)
-        {
-            return Err(SetError::MixedSchemes(member.url().to_owned()));
+        let secure = target.target.origin().secure;
+        if others.iter().any(|m| m.target().origin().secure != secure) {
+            return Err(SetError::MixedSchemes(name));
         }
-        let others = set.members.iter().filter(|m| !there(m)).cloned();
-        let mut members: Vec<_> = others.collect();
-        if members.len() >= MAX_TARGETS {
+        if others.len() >= MAX_TARGETS {
             return Err(SetError::TooMany);
         }
-        members.push(member);
+        let before = before.first().map(|member| &**member);
+        let mut members = others;
+        members.push(self.member(target, None, before));
         set.named.extend(named);
         self.replace(&mut set, members);
         Ok(())
@@ -298,13 +324,16 @@ impl Balancer {
     /// # Errors
     /// [`SetError::Unknown`].
     pub fn drain(&self, url: &str) -> Result<(), SetError> {
+        let was_named;
         let members = {
             let mut set = self.lock();
-            set.named.retain(|named| named.target.to_string() != url);
+            let names = set.named.len();
+            set.named.retain(|named| named.target.name() != url);
+            was_named = set.named.len() < names;
             Arc::clone(&set.members)
         };
         let mut found = members.iter().filter(|member| member.is(url)).peekable();
-        if found.peek().is_none() {
+        if found.peek().is_none() && !was_named {
             return Err(SetError::Unknown(url.to_owned()));
         }
         for member in found {
@@ -321,41 +350,59 @@ impl Balancer {
         let mut set = self.lock();
         let all = set.members.iter().cloned();
         let (gone, kept): (Vec<_>, Vec<_>) = all.partition(|member| member.is(url));
-        if gone.is_empty() {
+        let names = set.named.len();
+        set.named.retain(|named| named.target.name() != url);
+        if gone.is_empty() && set.named.len() == names {
             return Err(SetError::Unknown(url.to_owned()));
         }
-        set.named.retain(|named| named.target.to_string() != url);
         self.replace(&mut set, kept);
         drop(set);
         retire(&gone);
         Ok(())
     }
 
-    /// Puts `members` in place of those that were resolved from `source`.
-    pub(super) fn replace_source(&self, source: &str, new: Vec<Arc<Member>>) {
+    /// Puts a target per address in place of a name, or of its earlier addresses; nothing where
+    /// the name has been drained or taken out meanwhile.
+    pub(super) fn replace_source(&self, source: &str, addresses: &[IpAddr]) {
         let mut set = self.lock();
-        if set.closed {
+        let named = set.named.iter().find(|named| named.target.name() == source);
+        let (Some(named), false) = (named.cloned(), set.closed) else {
             return;
+        };
+        let (old, mut members): (Vec<_>, Vec<_>) =
+            set.members.iter().cloned().partition(|m| m.is(source));
+        let mut staying = Vec::new();
+        for address in addresses {
+            let target = Arc::new(named.target.at(*address));
+            let name = target.name();
+            if let Some(same) = old.iter().find(|member| member.url() == name) {
+                staying.push(Arc::clone(same));
+            } else if !members.iter().any(|member| member.url() == name) {
+                let settings = TargetSettings {
+                    target,
+                    ..named.clone()
+                };
+                members.push(self.member(settings, Some(source.to_owned()), None));
+            }
         }
-        let is_of = |member: &Member| member.is(source);
-        let (old, mut kept): (Vec<_>, Vec<_>) = set.members.iter().cloned().partition(|m| is_of(m));
-        let stays = |member: &Arc<Member>| new.iter().any(|n| n.url() == member.url());
-        let (staying, gone): (Vec<_>, Vec<_>) = old.into_iter().partition(stays);
-        let fresh = |member: &&Arc<Member>| !staying.iter().any(|s| s.url() == member.url());
-        let fresh: Vec<_> = new.iter().filter(fresh).cloned().collect();
-        kept.extend(staying);
-        kept.extend(fresh);
-        kept.truncate(MAX_TARGETS);
-        self.replace(&mut set, kept);
+        let gone = old.into_iter();
+        let gone = gone.filter(|m| !staying.iter().any(|s| Arc::ptr_eq(s, m)));
+        let gone: Vec<_> = gone.collect();
+        members.extend(staying);
+        members.truncate(MAX_TARGETS);
+        self.replace(&mut set, members);
         drop(set);
         retire(&gone);
     }
 
-    pub(super) fn keep_refresh(&self, spawn: impl FnOnce() -> AbortHandle) {
+    /// Leaves resolving to a task, unless one has it already; whether it was left to this one.
+    pub(super) fn keep_refresh(&self, spawn: impl FnOnce() -> AbortHandle) -> bool {
         let mut refresh = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
-        if refresh.is_none() {
+        let begins = refresh.is_none();
+        if begins {
             *refresh = Some(spawn());
         }
+        begins
     }
 
     /// Ends the checks; connections that are idle are closed, the others when they are.
@@ -374,6 +421,15 @@ impl Balancer {
             Arc::clone(&set.members)
         };
         retire(&members);
+        // Nobody will check them any more, so nobody is to wait for it.
+        self.set_checked();
+    }
+
+    /// A process that was forked off must not choose as its siblings do.
+    pub(super) fn reseed(&self) {
+        if self.settings.seed.is_none() {
+            self.lock().chooser.reseed();
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
 use super::member::Member;
 use super::set::Balancer;
 use crate::engine::error::{Error, Kind};
+use crate::engine::target::Target;
 
 /// One request that a target has been given.
 #[derive(Debug)]
@@ -18,8 +19,12 @@ pub struct Turn {
     begun: Instant,
     /// It decides whether an ejected target comes back.
     trial: bool,
-    /// It was answered well, and has not been broken off since.
+    /// It was answered well, to the end.
     well: AtomicBool,
+    /// It has been told of a failure: one request is one failure.
+    blamed: AtomicBool,
+    /// The head was well, and what is behind it has not ended.
+    promising: bool,
 }
 
 impl Turn {
@@ -37,7 +42,16 @@ impl Turn {
             begun,
             trial,
             well: AtomicBool::new(false),
+            blamed: AtomicBool::new(false),
+            promising: false,
         }
+    }
+
+    /// Whether it is the target's own doing how a request to `target` goes: not after a redirect
+    /// to another site.
+    #[must_use]
+    pub fn is_with(&self, target: &Arc<Target>) -> bool {
+        Arc::ptr_eq(self.member.target(), target)
     }
 
     /// Whose turn it is.
@@ -46,25 +60,25 @@ impl Turn {
         &self.member
     }
 
-    /// The head of an answer has come. How long it took says nothing of the target where it
-    /// `waited` for the client's upload.
-    pub fn answered(&mut self, status: StatusCode, waited: bool) {
-        let now = self.balancer.now();
-        let latency = (!waited).then(|| now.saturating_duration_since(self.begun));
+    /// The head of an answer came at `arrived`. How long it took says nothing of the target where
+    /// it `waited` for the client's upload.
+    pub fn answered(&mut self, status: StatusCode, arrived: Instant, waited: bool) {
+        let latency = (!waited).then(|| arrived.saturating_duration_since(self.begun));
         let trial = std::mem::take(&mut self.trial);
+        self.promising = false;
         if status.is_server_error() {
             let error = format!("status {}", status.as_u16());
-            self.balancer.failed(&self.member, error, latency, trial);
+            self.blame(error, latency, trial);
             return;
         }
         if let Some(latency) = latency {
-            self.member.took(latency, now);
+            self.member.took(latency, arrived);
         }
         if trial {
             // Not at its end: a stream may be open for days.
             self.balancer.succeeded(&self.member, true);
         } else {
-            self.well.store(true, Ordering::Relaxed);
+            self.promising = true;
         }
     }
 
@@ -72,17 +86,26 @@ impl Turn {
     pub fn failed(&mut self, error: &Error) {
         if is_its_fault(error.kind()) {
             let trial = std::mem::take(&mut self.trial);
-            self.balancer
-                .failed(&self.member, error.to_string(), None, trial);
+            self.promising = false;
+            self.blame(error.to_string(), None, trial);
         }
+    }
+
+    fn blame(&self, error: String, latency: Option<Duration>, trial: bool) {
+        if !self.blamed.swap(true, Ordering::Relaxed) {
+            self.balancer.failed(&self.member, error, latency, trial);
+        }
+    }
+
+    /// The answer has come to its end. One that its client abandons counts for nothing.
+    pub fn completed(&self) {
+        self.well.store(self.promising, Ordering::Relaxed);
     }
 
     /// The answer broke off.
     pub fn interrupted(&self, error: &Error) {
         if is_its_fault(error.kind()) {
-            self.well.store(false, Ordering::Relaxed);
-            self.balancer
-                .failed(&self.member, error.to_string(), None, false);
+            self.blame(error.to_string(), None, false);
         }
     }
 }

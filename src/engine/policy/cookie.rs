@@ -77,13 +77,13 @@ pub fn with_domain(line: &[u8], domain: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The value of the first cookie of this name.
-#[must_use]
-pub fn cookie_value(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
-    let lines = headers.get_all(COOKIE).into_iter();
-    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|&b| b == b';'));
-    let value = pairs.find_map(|pair| value_if_named(pair, name))?;
-    Some(value.to_vec())
+/// The values of the cookies of this name in the lines of Cookie headers.
+pub fn cookie_values<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    name: &str,
+) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = lines.flat_map(|line| line.split(|&b| b == b';'));
+    pairs.filter_map(move |pair| value_if_named(pair, name))
 }
 
 /// Takes all cookies of this name out; the others stay octet by octet.

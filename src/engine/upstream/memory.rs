@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Body;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::engine::attempt::Answer;
@@ -100,6 +100,7 @@ impl Call {
             _ => (ResponseBody::memory(reader, guard, patience), None),
         };
         Ok(Answer {
+            arrived: Instant::now(),
             status,
             headers,
             body,

@@ -101,6 +101,8 @@ async fn open(
         origin,
         ..
     } = response;
+    // What follows may last for days.
+    origin.completed();
     inbox.publish(|contents| {
         contents.head = Some(Head {
             status,
