@@ -34,8 +34,10 @@ class Plan:
 
     def turn_seconds(self, scenario: Scenario) -> float:
         """Half as long with messages and with one connection: no further apart for it."""
-        halved = scenario.is_websocket or scenario.connections == 1
-        return self.seconds / 2 if halved else self.seconds
+        if scenario.is_websocket:
+            return self.seconds / 2
+        # wrk takes whole seconds only.
+        return max(1, self.seconds // 2) if scenario.connections == 1 else self.seconds
 
     def warm_ups(self, loaded: tuple[Scenario, ...]) -> int:
         """Before how many of these there is one. Gateways have nothing but their pools to fill."""
