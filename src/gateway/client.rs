@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -44,8 +43,6 @@ pub struct ClientIo {
     stream: Stream,
     watch: Arc<Watch>,
     manners: Arc<Manners>,
-    /// What was read before the protocol was known.
-    early: Bytes,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
@@ -57,14 +54,8 @@ impl ClientIo {
             stream,
             watch,
             manners: Arc::default(),
-            early: Bytes::new(),
             linger: None,
         }
-    }
-
-    /// What has been read is read again.
-    pub fn give_back(&mut self, early: Bytes) {
-        self.early = early;
     }
 
     /// To tell how the connection is to end.
@@ -103,12 +94,6 @@ impl AsyncRead for ClientIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.early.is_empty() {
-            let count = this.early.len().min(buffer.remaining());
-            buffer.put_slice(this.early.get(..count).unwrap_or_default());
-            this.early.advance(count);
-            return Poll::Ready(Ok(()));
-        }
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if read.is_ready() {
             this.watch.heard();

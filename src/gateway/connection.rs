@@ -1,5 +1,6 @@
 //! One client's connection, from its first octet to its last: PROXY header, TLS, which HTTP.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,17 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Version;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::client::ClientIo;
-use super::config::settings::{Listener, ServerLimits};
+use super::config::settings::ServerLimits;
 use super::forward::Peer;
 use super::proxy_protocol::{self, Header};
+use super::rewound::Rewound;
 use super::service::{Client, Service};
+use super::tls::Acceptor;
 use super::watch::{Order, Presence, Watch};
 use super::worker::Worker;
 use crate::engine::upstream::socket::Stream;
@@ -38,13 +40,24 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// What a listener does with its connections.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// For TLS.
+    pub acceptor: Option<Acceptor>,
+    /// Every request is redirected to this port.
+    pub redirect_https: Option<u16>,
+    /// The first octets tell who the client is.
+    pub proxy_protocol: bool,
+}
+
 /// A connection that has been accepted.
 #[derive(Debug)]
 pub struct Accepted {
     /// Who accepted it.
     pub worker: Arc<Worker>,
-    /// Where.
-    pub listener: Listener,
+    /// With what its listener is set up.
+    pub door: Door,
     /// The socket.
     pub stream: Stream,
     /// The peer's address, where it has one.
@@ -61,90 +74,112 @@ pub async fn serve(accepted: Accepted) {
     if run(accepted).await.is_none() {
         worker.connections.failed.increment();
     }
-    worker.connections.closed.increment();
 }
 
 async fn run(accepted: Accepted) -> Option<()> {
     let Accepted {
         worker,
-        listener,
+        door,
         mut stream,
         mut address,
         presence,
     } = accepted;
     let watch = Arc::clone(presence.watch());
-    let plan = worker.plan();
-    let limits = plan.blueprint.settings.server.limits;
-    if listener.proxy_protocol {
+    let limits = worker.limits();
+    if door.proxy_protocol {
         let header = within(limits.header_timeout, proxy_protocol::read(&mut stream));
-        match unless_told(&watch, header).await?? {
+        match Box::pin(unless_told(&watch, header)).await?? {
             Ok(Header::Client(client)) => address = Some(client),
             Ok(Header::Local) => {}
             Err(_) => return None,
         }
     }
-    let acceptor = plan.blueprint.acceptors.get(&listener.bind).cloned();
-    drop(plan);
-    let peer = Peer::new(address, acceptor.is_some());
+    let peer = Peer::new(address, door.acceptor.is_some());
     let io = ClientIo::new(stream, Arc::clone(&watch));
-    let manners = io.manners();
     let service = Service(Arc::new(Client {
         worker,
-        listener,
+        redirect_https: door.redirect_https,
         peer,
         presence,
-        manners,
+        manners: io.manners(),
     }));
-    let Some(acceptor) = acceptor else {
-        return plain(io, service, &limits, &watch).await;
-    };
-    let shaking = Box::pin(within(limits.header_timeout, acceptor.accept(io)));
-    let io = unless_told(&watch, shaking).await??.ok()?;
-    watch.rest();
-    match io.get_ref().1.alpn_protocol() {
-        Some(b"h2") => serve_http2(TokioIo::new(io), service, &limits, &watch).await,
-        _ => serve_http1(TokioIo::new(io), service, &limits, &watch).await,
+    // Each boxed, so that no connection has room for what another one needs.
+    match door.acceptor {
+        None => Box::pin(plain(Rewound::new(io), service, &limits, &watch)).await,
+        Some(acceptor) => Box::pin(secure(io, acceptor, service, &limits, &watch)).await,
     }
+}
+
+/// Over TLS the handshake tells which HTTP it is.
+async fn secure(
+    io: ClientIo,
+    acceptor: Acceptor,
+    service: Service,
+    limits: &ServerLimits,
+    watch: &Watch,
+) -> Option<()> {
+    let shaking = Box::pin(within(limits.header_timeout, acceptor.accept(io)));
+    let io = unless_told(watch, shaking).await??.ok()?;
+    watch.settle();
+    let http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
+    serve_http(Rewound::new(io), http2, service, limits, watch).await;
     Some(())
 }
 
 /// Without TLS the first octets tell which HTTP it is.
 async fn plain(
-    mut io: ClientIo,
+    mut io: Rewound<ClientIo>,
     service: Service,
     limits: &ServerLimits,
     watch: &Watch,
 ) -> Option<()> {
-    let (early, version) = unless_told(watch, sniff(&mut io)).await?.ok()?;
+    let (early, http2) = unless_told(watch, sniff(&mut io)).await?.ok()?;
     if early.is_empty() {
         return Some(());
     }
     io.give_back(early);
-    match version {
-        Version::HTTP_2 => serve_http2(TokioIo::new(io), service, limits, watch).await,
-        _ => serve_http1(TokioIo::new(io), service, limits, watch).await,
-    }
+    serve_http(io, http2, service, limits, watch).await;
     Some(())
 }
 
 /// Reads until it is certain whether a client begins with HTTP/2.
-async fn sniff(io: &mut ClientIo) -> std::io::Result<(Bytes, Version)> {
+async fn sniff(io: &mut Rewound<ClientIo>) -> std::io::Result<(Bytes, bool)> {
     let mut early = BytesMut::new();
     loop {
-        early.reserve(2048);
-        let read = io.read_buf(&mut early).await?;
+        let more = poll_fn(|context| io.poll_glance(context)).await?;
+        early.extend_from_slice(&more);
         let compared = early.len().min(PREFACE.len());
         let alike = early.get(..compared) == PREFACE.get(..compared);
-        let version = match alike {
-            true if compared == PREFACE.len() => Version::HTTP_2,
-            true if read > 0 => continue,
-            _ => Version::HTTP_11,
-        };
-        return Ok((early.freeze(), version));
+        if !alike || compared == PREFACE.len() || more.is_empty() {
+            return Ok((early.freeze(), alike && !more.is_empty()));
+        }
     }
 }
 
-async fn serve_http1<I>(io: TokioIo<I>, service: Service, limits: &ServerLimits, watch: &Watch)
+async fn serve_http<I>(
+    io: Rewound<I>,
+    http2: bool,
+    service: Service,
+    limits: &ServerLimits,
+    watch: &Watch,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if http2 {
+        serve_http2(TokioIo::new(io), service, limits, watch).await;
+    } else {
+        // Nobody waits for the end but the connection itself.
+        let _ = serve_http1(io, service, limits, watch).await;
+    }
+}
+
+/// Serves HTTP/1.1; between requests that are far apart hyper's buffers are let go of.
+async fn serve_http1<I>(
+    mut io: Rewound<I>,
+    service: Service,
+    limits: &ServerLimits,
+    watch: &Watch,
+) -> Option<()>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -157,11 +192,27 @@ where
     if limits.max_headers != USUAL_HEADERS {
         builder.max_headers(limits.max_headers);
     }
-    let connection = builder.serve_connection(io, service).with_upgrades();
-    watched(watch, connection, |connection| {
-        connection.graceful_shutdown();
-    })
-    .await;
+    loop {
+        let connection = builder.serve_connection(TokioIo::new(io), service.clone());
+        let connection = Box::new(connection.with_upgrades());
+        let resting = watched(watch, connection, |connection| {
+            connection.graceful_shutdown();
+        });
+        let parts = resting.await?.into_parts()?;
+        io = parts.io.into_inner();
+        let mut early = parts.read_buf;
+        if early.is_empty() {
+            let next = poll_fn(|context| io.poll_glance(context));
+            early = match unless_told(watch, next).await {
+                Some(Ok(next)) => next,
+                Some(Err(_)) | None => Bytes::new(),
+            };
+        }
+        if early.is_empty() {
+            return io.shutdown().await.ok();
+        }
+        io.give_back(early);
+    }
 }
 
 async fn serve_http2<I>(io: TokioIo<I>, service: Service, limits: &ServerLimits, watch: &Watch)
@@ -177,36 +228,48 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(size);
-    let connection = builder.serve_connection(io, service);
+    let connection = Box::new(builder.serve_connection(io, service));
     watched(watch, connection, |connection| {
         connection.graceful_shutdown();
     })
     .await;
 }
 
-/// Drives a connection until it ends, or is told to.
-async fn watched<C: Future>(watch: &Watch, connection: C, leave: impl Fn(Pin<&mut C>)) {
-    let mut connection = std::pin::pin!(connection);
+/// Drives a connection until it ends, or is told to; returns it where it is to rest.
+async fn watched<C: Future + Unpin>(
+    watch: &Watch,
+    mut connection: Box<C>,
+    leave: impl Fn(Pin<&mut C>),
+) -> Option<C> {
     let mut leaving = false;
     let mut listening = false;
-    std::future::poll_fn(|context| {
+    let resting = poll_fn(|context| {
         if !std::mem::replace(&mut listening, true) {
             watch.listen(context);
         }
         match watch.order() {
-            Order::Die => return Poll::Ready(()),
-            Order::Leave if !std::mem::replace(&mut leaving, true) => leave(connection.as_mut()),
+            Order::Die => return Poll::Ready(false),
+            Order::Leave if !std::mem::replace(&mut leaving, true) => {
+                leave(Pin::new(&mut *connection));
+            }
             _ => {}
         }
-        connection.as_mut().poll(context).map(|_| ())
+        if Pin::new(&mut *connection).poll(context).is_ready() {
+            return Poll::Ready(false);
+        }
+        match !leaving && watch.is_to_rest() {
+            true => Poll::Ready(true),
+            false => Poll::Pending,
+        }
     })
     .await;
+    resting.then_some(*connection)
 }
 
 /// The work's outcome; `None` where the connection is told to end before.
 async fn unless_told<F: Future>(watch: &Watch, work: F) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|context: &mut Context<'_>| {
+    poll_fn(|context: &mut Context<'_>| {
         watch.listen(context);
         match watch.order() {
             Order::Stay => work.as_mut().poll(context).map(Some),

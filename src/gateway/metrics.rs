@@ -157,8 +157,6 @@ impl RouteMetrics {
 pub struct ConnectionMetrics {
     /// Accepted.
     pub accepted: Counter,
-    /// Over.
-    pub closed: Counter,
     /// That came to nothing: no TLS, no PROXY header where there must be one.
     pub failed: Counter,
 }

@@ -22,6 +22,7 @@ pub mod proxy_protocol;
 pub mod rate;
 mod relays;
 pub mod request_id;
+pub mod rewound;
 pub mod routes;
 mod running;
 pub mod server;

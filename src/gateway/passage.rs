@@ -125,7 +125,7 @@ impl Passage {
         let mut relayed = match relayed {
             Ok(relayed) => relayed,
             Err(error) => {
-                let fault = self.verdict.and_then(|verdict| verdict.fault());
+                let fault = self.verdict.as_ref().and_then(|verdict| verdict.fault());
                 let reply = match fault {
                     None if error.kind() == Kind::Abandoned => return Err(error),
                     None => Reply::failure(&error),
@@ -135,6 +135,9 @@ impl Passage {
                 return Ok(reply.response(account));
             }
         };
+        if let Some(verdict) = &self.verdict {
+            verdict.be_patient();
+        }
         let route = &self.way.route;
         let target = number_of(route, &relayed);
         notes.attempt(relayed.origin.attempt());

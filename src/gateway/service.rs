@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::account::Account;
 use super::answer::{Answer, Reply};
 use super::client::Manners;
-use super::config::settings::{Listener, RateKey};
+use super::config::settings::RateKey;
 use super::forward::{self, Origin, Peer};
 use super::log::{Log, entry};
 use super::passage::{Asked, Found, Passage};
@@ -31,8 +31,8 @@ use crate::engine::error::Error;
 pub struct Client {
     /// Whose it is.
     pub worker: Arc<Worker>,
-    /// Where it came in.
-    pub listener: Listener,
+    /// Its listener redirects to this port.
+    pub redirect_https: Option<u16>,
     /// Who it is.
     pub peer: Peer,
     /// Among the worker's connections.
@@ -139,7 +139,7 @@ fn check(
     if let Some(address) = origin.client.filter(|_| origin.trusted) {
         account.client(address);
     }
-    if let Some(port) = client.listener.redirect_https
+    if let Some(port) = client.redirect_https
         && !origin.secure
     {
         return Err(redirect(host, parts, port));

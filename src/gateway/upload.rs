@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,18 +28,27 @@ pub enum Fault {
 
 /// Tells what went wrong with a body, to be asked when its exchange has failed.
 #[derive(Debug, Default)]
-pub struct Verdict(AtomicU8);
+pub struct Verdict {
+    fault: AtomicU8,
+    patient: AtomicBool,
+}
 
 impl Verdict {
     /// What went wrong, if anything did.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
-        match self.0.load(Ordering::Acquire) {
+        match self.fault.load(Ordering::Acquire) {
             0 => None,
             1 => Some(Fault::TooLarge),
             2 => Some(Fault::TooSlow),
             _ => Some(Fault::Broken),
         }
+    }
+
+    /// The body may take its time from now on: the answer has begun, and the two may be a
+    /// conversation.
+    pub fn be_patient(&self) {
+        self.patient.store(true, Ordering::Release);
     }
 }
 
@@ -83,7 +92,7 @@ impl Upload {
     }
 
     fn fail(&mut self, fault: Fault) -> Error {
-        self.verdict.0.store(fault as u8, Ordering::Release);
+        self.verdict.fault.store(fault as u8, Ordering::Release);
         let detail = match fault {
             Fault::TooLarge => "the client's body is too large",
             Fault::TooSlow => "the client's body stopped",
@@ -96,6 +105,9 @@ impl Upload {
         let Some(idle) = self.idle else {
             return Poll::Pending;
         };
+        if self.verdict.patient.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));

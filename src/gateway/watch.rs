@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 use super::config::settings::ServerLimits;
 use super::gate::Permit;
 
+/// Milliseconds without a request after which a connection rests.
+const DROWSY: u64 = 1000;
+
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -49,6 +52,8 @@ pub struct Watch {
     in_flight: AtomicU32,
     /// Octets that come do not begin a request's head: the connection is multiplexed.
     multiplexed: AtomicBool,
+    /// It has been idle for a while: what it holds for a request is to be let go of, or has been.
+    rest: AtomicBool,
     /// It carries another protocol than HTTP, whose parties may be slow.
     tunnel: AtomicBool,
     order: AtomicU8,
@@ -64,6 +69,7 @@ impl Watch {
             blocked: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
+            rest: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             order: AtomicU8::new(Order::Stay as u8),
             task: AtomicWaker::new(),
@@ -78,6 +84,7 @@ impl Watch {
     }
 
     fn enter(&self, phase: Phase) {
+        self.rest.store(false, Ordering::Relaxed);
         self.since.store(self.now(), Ordering::Relaxed);
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
@@ -109,8 +116,28 @@ impl Watch {
     }
 
     /// A TLS handshake is over; what comes next is a request.
-    pub fn rest(&self) {
+    pub fn settle(&self) {
         self.enter(Phase::Idle);
+    }
+
+    /// Whether it has been idle for so long that it should hold nothing for a request.
+    #[must_use]
+    pub fn is_to_rest(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) && self.is_in(Phase::Idle)
+    }
+
+    /// Has it rest where it is idle for long enough.
+    fn lull(&self) {
+        let idle = self.is_in(Phase::Idle)
+            && self.blocked.load(Ordering::Relaxed) == 0
+            && !self.has_goodbye()
+            && self
+                .now()
+                .saturating_sub(self.since.load(Ordering::Relaxed))
+                >= DROWSY;
+        if idle && !self.rest.swap(true, Ordering::Relaxed) {
+            self.task.wake();
+        }
     }
 
     /// Octets have come.
@@ -255,6 +282,7 @@ impl Registry {
     pub fn sweep(&self, limits: &ServerLimits) {
         let late: Vec<_> = {
             let connections = self.lock();
+            connections.all.values().for_each(|watch| watch.lull());
             let verdicts = connections
                 .all
                 .values()
@@ -274,7 +302,8 @@ impl Registry {
         let idlest = {
             let connections = self.lock();
             let idle = connections.all.values();
-            let idle = idle.filter(|watch| watch.is_in(Phase::Idle));
+            let idle = idle
+                .filter(|watch| watch.is_in(Phase::Idle) && !watch.tunnel.load(Ordering::Relaxed));
             idle.min_by_key(|watch| watch.since.load(Ordering::Relaxed))
                 .cloned()
         };

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle as Task;
 use super::admin::{self, Admin};
 use super::bind::{Bound, Listening};
 use super::config::settings::{Bind, ServerLimits};
-use super::connection::{Accepted, serve};
+use super::connection::{Accepted, Door, serve};
 use super::gate::Gate;
 use super::metrics::ConnectionMetrics;
 use super::plan::Plan;
@@ -54,7 +54,15 @@ impl Worker {
         self.draining.load(Ordering::Relaxed)
     }
 
-    fn limits(&self) -> ServerLimits {
+    /// How many connections are open.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.registry.count()
+    }
+
+    /// What clients may take.
+    #[must_use]
+    pub fn limits(&self) -> ServerLimits {
         self.plan().blueprint.settings.server.limits
     }
 }
@@ -273,7 +281,11 @@ async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening) {
         };
         tokio::spawn(serve(Accepted {
             worker: Arc::clone(&worker),
-            listener: listener.clone(),
+            door: Door {
+                acceptor: plan.blueprint.acceptors.get(&bind).cloned(),
+                redirect_https: listener.redirect_https,
+                proxy_protocol: listener.proxy_protocol,
+            },
             stream,
             address,
             presence: Arc::new(worker.registry.enter(permit)),

@@ -71,13 +71,13 @@ fn connections(page: &mut Page, workers: &[Arc<Worker>]) {
         workers.iter().map(|worker| of(worker).get()).sum()
     };
     let accepted = sum(|worker| &worker.connections.accepted);
-    let closed = sum(|worker| &worker.connections.closed);
+    let open: usize = workers.iter().map(|worker| worker.open_connections()).sum();
     let name = "asgi_relay_connections_total";
     page.family(name, "counter", "Connections of clients.");
     page.line(name, &[], accepted);
     let name = "asgi_relay_connections";
     page.family(name, "gauge", "Connections of clients that are open.");
-    page.line(name, &[], accepted.saturating_sub(closed));
+    page.line(name, &[], open);
     let name = "asgi_relay_connections_failed_total";
     let help = "Connections that came to nothing: no TLS, no PROXY header.";
     page.family(name, "counter", help);

@@ -281,3 +281,83 @@ fn a_slow_client_holds_the_upstream_back() {
     let sent = writer.join().unwrap();
     assert!(sent < 32 * 1024 * 1024, "{sent}");
 }
+
+#[test]
+fn a_connection_that_rests_goes_on_where_it_was() {
+    let url = Upstream::bind().serve(|head| ok(head.split(' ').nth(1).unwrap()));
+    let text = format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  reverse_proxy:\n    - path: /\n      \
+         targets: [{url}]\n"
+    );
+    let gateway = start(&text);
+    let mut client = Peer::client(&gateway);
+    let mut silent = Peer::client(&gateway);
+    for round in 0..2 {
+        let path = format!("/{round}");
+        assert_eq!(client.get(&path, "").1, path.as_bytes());
+        // Long enough for it to let go of its buffers, which nothing outside shows.
+        thread::sleep(std::time::Duration::from_millis(1500));
+    }
+    client.say("GET /split HTTP/1.1\r\nho");
+    client.say("st: h\r\n\r\nGET /pipelined HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_eq!(client.message().1, b"/split");
+    assert_eq!(client.message().1, b"/pipelined");
+    assert_eq!(silent.get("/first", "").1, b"/first");
+    gateway.drain(std::time::Duration::from_millis(500));
+    assert_eq!(client.ended(), "");
+}
+
+#[test]
+fn answers_without_a_body_are_framed_as_such() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    let mut peer: Option<Peer> = None;
+    for (method, answer, length) in [
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
+            Some("10"),
+        ),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n", None),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n",
+            None,
+        ),
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            Some("0"),
+        ),
+    ] {
+        client.say(format!("{method} / HTTP/1.1\r\nhost: h\r\n\r\n"));
+        let peer = peer.get_or_insert_with(|| upstream.accept());
+        assert!(peer.head().starts_with(method));
+        peer.say(format!(
+            "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n{answer}"
+        ));
+        let head = client.head();
+        assert_eq!(head.lines().next(), answer.lines().next());
+        assert_eq!(header(&head, "content-length"), length, "{head}");
+        assert!(header(&head, "transfer-encoding").is_none(), "{head}");
+    }
+}
+
+#[test]
+fn an_upload_may_pause_once_the_answer_has_begun() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, "  limits: {body_timeout: 0.2}"));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+    let mut peer = upstream.accept();
+    peer.until("1\r\na\r\n");
+    peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nA\r\n");
+    client.until("1\r\nA\r\n");
+    // Longer than an upload that nobody has answered may stop for.
+    thread::sleep(std::time::Duration::from_millis(600));
+    client.say("1\r\nb\r\n0\r\n\r\n");
+    peer.until("1\r\nb\r\n0\r\n\r\n");
+    peer.say("1\r\nB\r\n0\r\n\r\n");
+    client.until("1\r\nB\r\n0\r\n\r\n");
+}
