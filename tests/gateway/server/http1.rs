@@ -296,7 +296,7 @@ fn a_connection_that_rests_goes_on_where_it_was() {
         let path = format!("/{round}");
         assert_eq!(client.get(&path, "").1, path.as_bytes());
         // Long enough for it to let go of its buffers, which nothing outside shows.
-        thread::sleep(std::time::Duration::from_millis(1500));
+        thread::sleep(std::time::Duration::from_millis(1000));
     }
     client.say("GET /split HTTP/1.1\r\nho");
     client.say("st: h\r\n\r\nGET /pipelined HTTP/1.1\r\nhost: h\r\n\r\n");
