@@ -361,3 +361,19 @@ fn an_upload_may_pause_once_the_answer_has_begun() {
     peer.say("1\r\nB\r\n0\r\n\r\n");
     client.until("1\r\nB\r\n0\r\n\r\n");
 }
+
+#[test]
+fn a_broken_answer_shows_where_only_the_end_of_the_connection_ends_it() {
+    use std::io::Read;
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("GET / HTTP/1.0\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n");
+    client.until("abcde");
+    drop(peer);
+    let end = client.0.read(&mut [0; 16]);
+    assert!(end.is_err(), "{end:?}");
+}
