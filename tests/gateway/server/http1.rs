@@ -207,7 +207,7 @@ fn chunked_beats_content_length_and_only_one_crosses() {
 #[test]
 fn who_the_client_is_comes_from_trusted_proxies_alone() {
     let upstream = Upstream::bind();
-    let hearsay = "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: claimed\r\nx-forwarded-port: 1\r\nforwarded: for=192.0.2.9\r\nx-real-ip: 192.0.2.9\r\nx_forwarded_for: 192.0.2.9\r\n";
+    let hearsay = "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: claimed\r\nx-forwarded-port: 1\r\nforwarded: for=192.0.2.9\r\nx-real-ip: 192.0.2.9\r\nx_forwarded_for: 192.0.2.9\r\nx_real_ip: 192.0.2.9\r\n";
     let seen = |more: &str| {
         let gateway = start(&relaying(&upstream, more));
         let mut client = Peer::client(&gateway);
@@ -226,6 +226,7 @@ fn who_the_client_is_comes_from_trusted_proxies_alone() {
         "x-forwarded-port",
         "forwarded",
         "x-real-ip",
+        "x_real_ip",
         "x_forwarded_for",
     ] {
         assert_eq!(header(&head, gone), None, "{gone}");
