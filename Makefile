@@ -51,7 +51,7 @@ run: $(VENV)/.demo $(VENV)/.built  ## play real requests through a Relay in a Ra
 test: lint-rust test-rust build lint-python wheels-check test-python  ## everything: lints, cargo tests, wheels, pytest
 
 .PHONY: bench
-bench: $(VENV)/.bench $(VENV)/.built  ## measure Relay beside its peers and nginx (ARGS=… is passed on)
+bench: $(VENV)/.bench $(VENV)/.built  ## measure Relay and the gateway beside their peers (ARGS=… is passed on)
 	$(call say,"measuring: python -m benchmarks $(ARGS)")
 	@$(PY) -m benchmarks $(ARGS)
 

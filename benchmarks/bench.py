@@ -11,67 +11,25 @@ thread and those that use two. So the scheduler decides, as it does where the pr
 import asyncio
 import random
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from benchmarks import preflight
+from benchmarks.columns import headline
 from benchmarks.contestants import Contestant, start
+from benchmarks.gateways import Setting
 from benchmarks.load import LoadError
 from benchmarks.measure import measure_held, measure_load
+from benchmarks.payloads import EVENTS_PATH
+from benchmarks.plan import WARM_UP_SECONDS, Plan
 from benchmarks.processes import Server, StartError
 from benchmarks.results import Results
-from benchmarks.scenarios import Scenario, headline
-from benchmarks.tools import Tools
+from benchmarks.scenarios import Scenario
 from benchmarks.upstream import (
     check_upload_is_read,
     start_echo_server,
     start_event_source,
     start_upstream,
 )
-
-WARM_UP_SECONDS = 1
-
-
-@dataclass(frozen=True)
-class Plan:
-    contestants: tuple[Contestant, ...]
-    scenarios: tuple[Scenario, ...]
-    rounds: int
-    seconds: int
-    warm_up_each: bool = True
-    """Warm up before every scenario, and not just before the first."""
-
-    def loaded(self, *, websocket: bool) -> tuple[Scenario, ...]:
-        """The scenarios with load, of the one kind; the others hold connections open."""
-        return tuple(
-            scenario
-            for scenario in self.scenarios
-            if not scenario.is_held and scenario.is_websocket == websocket
-        )
-
-    def able(self, *, websocket: bool) -> tuple[Contestant, ...]:
-        return tuple(one for one in self.contestants if (one.websocket if websocket else one.http))
-
-    def turn_seconds(self, scenario: Scenario) -> float:
-        """Half as long with messages, whose rounds lie no further apart for it."""
-        return self.seconds / 2 if scenario.is_websocket else self.seconds
-
-    def warm_ups(self, loaded: tuple[Scenario, ...]) -> int:
-        return len(loaded) if self.warm_up_each else min(1, len(loaded))
-
-    def expected_seconds(self) -> float:
-        """A guess that is good to some 20 %, for the lines of progress."""
-        seconds = 6.0
-        for websocket in (False, True):
-            loaded = self.loaded(websocket=websocket)
-            turns = self.rounds * sum(self.turn_seconds(one) + 0.2 for one in loaded)
-            turns += self.warm_ups(loaded) * (WARM_UP_SECONDS + 0.2)
-            seconds += len(self.able(websocket=websocket)) * turns
-        for scenario in self.scenarios:
-            if scenario.is_held:
-                seconds += len(self.able(websocket=scenario.is_websocket)) * 3
-        return seconds
 
 
 class Say(Protocol):
@@ -81,33 +39,31 @@ class Say(Protocol):
 class Bench:
     """A run in progress: what is measured goes into `results`, and what happens to `say`."""
 
-    def __init__(
-        self, plan: Plan, tools: Tools, directory: Path, results: Results, say: Say
-    ) -> None:
+    def __init__(self, plan: Plan, setting: Setting, results: Results, say: Say) -> None:
         self.plan = plan
-        self.tools = tools
-        self.directory = directory
+        self.setting = setting
         self.results = results
         self.say = say
         self.shuffle = random.Random(1)
 
     def run(self) -> None:
-        for websocket in (False, True):
-            if loaded := self.plan.loaded(websocket=websocket):
-                with ExitStack() as stack:
-                    self._load(loaded, self._start_upstream(stack, websocket=websocket), stack)
-        for scenario in self.plan.scenarios:
-            if scenario.is_held:
-                with ExitStack() as stack:
-                    self._hold(scenario, stack)
+        for loaded in self.plan.loaded():
+            with ExitStack() as stack:
+                self._load(loaded, self._start_upstream(loaded[0], stack), stack)
+        for scenario in self.plan.held():
+            with ExitStack() as stack:
+                self._hold(scenario, stack)
 
-    def _start_upstream(self, stack: ExitStack, *, websocket: bool) -> Server:
-        if websocket:
-            upstream = stack.enter_context(start_echo_server())
-            upstream.wait_ready()
+    def _start_upstream(self, scenario: Scenario, stack: ExitStack) -> Server:
+        if scenario.is_websocket:
+            started = start_echo_server()
+        elif scenario.path == EVENTS_PATH:
+            started = start_event_source()
         else:
-            upstream = stack.enter_context(start_upstream(self.tools.nginx, self.directory))
-            upstream.wait_ready()
+            started = start_upstream(self.setting.tools["nginx"], self.setting.directory)
+        upstream = stack.enter_context(started)
+        upstream.wait_ready()
+        if not scenario.is_held and not scenario.is_websocket:
             check_upload_is_read(upstream)
         return upstream
 
@@ -124,8 +80,8 @@ class Bench:
         self, target: str, scenarios: tuple[Scenario, ...], stack: ExitStack
     ) -> dict[Contestant, Server]:
         started = {
-            one: stack.enter_context(start(one, target, self.tools.nginx, self.directory))
-            for one in self.plan.able(websocket=scenarios[0].is_websocket)
+            one: stack.enter_context(start(one, target, self.setting))
+            for one in self.plan.able(scenarios)
         }
         return {
             one: server for one, server in started.items() if self._ready(one, server, scenarios)
@@ -135,19 +91,20 @@ class Bench:
         try:
             server.wait_ready()
         except StartError as error:
-            for scenario in scenarios:
+            for scenario in filter(one.takes_part, scenarios):
                 self._failed(scenario, one, str(error))
             return False
         return True
 
     def _check(self, scenario: Scenario, servers: dict[Contestant, Server]) -> list[Contestant]:
         able = []
-        for one, server in servers.items():
-            if problem := preflight.check(server.port, scenario):
+        entered = [one for one in servers if one.takes_part(scenario)]
+        for one in entered:
+            if problem := preflight.check(servers[one], scenario, self.setting.certificate):
                 self._failed(scenario, one, problem)
             else:
                 able.append(one)
-        self.say(f"checked   {scenario.title}: {len(able)} of {len(servers)} answer rightly")
+        self.say(f"checked   {scenario.title}: {len(able)} of {len(entered)} answer rightly")
         return able
 
     def _take_turn(
@@ -156,8 +113,8 @@ class Bench:
         """Turn 0 warms up and is thrown away."""
         seconds = self.plan.turn_seconds(scenario) if turn else WARM_UP_SECONDS
         try:
-            figures, errors = measure_load(self.tools.wrk, scenario, server, upstream, seconds)
-        except (LoadError, OSError) as error:
+            figures, errors = measure_load(self.setting.tools, scenario, server, upstream, seconds)
+        except (LoadError, StartError, OSError) as error:
             self._failed(scenario, one, str(error))
             return
         label = f"round {turn}" if turn else "warm-up"
@@ -172,9 +129,7 @@ class Bench:
 
         One round is enough: what each takes comes out the same each time, within 1 %.
         """
-        websocket = scenario.is_websocket
-        source = stack.enter_context(start_echo_server() if websocket else start_event_source())
-        source.wait_ready()
+        source = self._start_upstream(scenario, stack)
         for one, server in self._start_all(source.url, (scenario,), stack).items():
             try:
                 figures = asyncio.run(measure_held(scenario, server))

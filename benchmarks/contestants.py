@@ -1,12 +1,13 @@
-"""Who takes part, and how each is started: all ASGI apps alike, under one uvicorn process."""
+"""Who takes part in what, and how each is started: ASGI apps alike, under one uvicorn process."""
 
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
+from benchmarks.gateways import STARTERS, Setting
 from benchmarks.processes import Server, free_port
-from benchmarks.upstream import start_nginx_proxy
+from benchmarks.scenarios import GATEWAYS, HTTP, WEBSOCKETS, Scenario
+from benchmarks.tools import Tools
 
 UVICORN = (
     "--loop=uvloop",
@@ -25,40 +26,68 @@ class Contestant:
     """Also its short name, in the picture."""
     title: str
     module: str | None
-    """The app in benchmarks.apps; None for nginx, which is no app."""
+    """The app in benchmarks.apps; None for gateways, which are no apps."""
     package: str | None = None
     """The distribution whose version the report names; it is also what must be installed."""
-    http: bool = True
-    websocket: bool = False
+    program: str | None = None
+    """What is installed instead, where it is no Python package."""
+    scenarios: tuple[str, ...] = HTTP
+    """The keys of those that it takes part in."""
+
+    def takes_part(self, scenario: Scenario) -> bool:
+        return scenario.key in self.scenarios
 
 
 CONTESTANTS = (
-    Contestant("floor", "floor: ASGI app, no upstream", "floor", websocket=True),
-    Contestant("relay", "asgi-relay", "relay", "asgi-relay", websocket=True),
+    Contestant("floor", "floor: ASGI app, no upstream", "floor", scenarios=(*HTTP, *WEBSOCKETS)),
+    Contestant("relay", "asgi-relay", "relay", "asgi-relay", scenarios=(*HTTP, *WEBSOCKETS)),
     Contestant("lilya", "Lilya's Relay (httpx2)", "lilya_relay", "lilya"),
     Contestant(
         "fastapi-reverse-proxy",
         "fastapi-reverse-proxy (httpx)",
         "fastapi_proxy",
         "fastapi-reverse-proxy",
-        websocket=True,
+        scenarios=(*HTTP, *WEBSOCKETS),
+    ),
+    Contestant(
+        "fastapi",
+        "asgi_relay.fastapi in FastAPI",
+        "fastapi_relay",
+        "fastapi",
+        scenarios=("get-32", "post-32", "download", "sse", *WEBSOCKETS),
+    ),
+    Contestant(
+        "fastapi-floor",
+        "floor: FastAPI, no upstream",
+        "fastapi_floor",
+        "fastapi",
+        scenarios=("get-32",),
     ),
     Contestant(
         "fastapi-proxy-lib",
         "fastapi-proxy-lib (httpx-ws)",
         "fastapi_proxy_lib_app",
         "fastapi-proxy-lib",
-        http=False,
-        websocket=True,
+        scenarios=WEBSOCKETS,
     ),
     Contestant("aiohttp", "aiohttp by hand", "aiohttp_by_hand", "aiohttp"),
     Contestant("pyreqwest", "pyreqwest by hand", "pyreqwest_by_hand", "pyreqwest"),
-    Contestant("nginx", "nginx, one worker", None, websocket=True),
+    Contestant("gateway", "asgi-relay serve", None, "asgi-relay", scenarios=GATEWAYS),
+    Contestant(
+        "nginx",
+        "nginx, one worker",
+        None,
+        program="nginx",
+        scenarios=(*HTTP, *WEBSOCKETS, *GATEWAYS),
+    ),
+    Contestant("haproxy", "HAProxy, one thread", None, program="haproxy", scenarios=GATEWAYS),
 )
 BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
 
 
-def missing(contestant: Contestant) -> bool:
+def missing(contestant: Contestant, tools: Tools) -> bool:
+    if contestant.program is not None:
+        return contestant.program not in tools
     if contestant.package is None:
         return False
     try:
@@ -68,9 +97,9 @@ def missing(contestant: Contestant) -> bool:
     return False
 
 
-def start(contestant: Contestant, target: str, nginx: str, directory: Path) -> Server:
+def start(contestant: Contestant, target: str, setting: Setting) -> Server:
     if contestant.module is None:
-        return start_nginx_proxy(nginx, directory, target)
+        return STARTERS[contestant.key](setting, target)
     port = free_port()
     app = f"benchmarks.apps.{contestant.module}:app"
     argv = [sys.executable, "-m", "uvicorn", app, f"--port={port}", *UVICORN]

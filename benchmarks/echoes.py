@@ -102,7 +102,7 @@ async def play(port: int, path: str, connections: int, seconds: float) -> dict[s
     if leaving:
         await asyncio.wait(leaving, timeout=FAREWELL_SECONDS)
     return {
-        "messages": len(took),
+        "count": len(took),
         "seconds": passed,
         "bytes": len(took) * len(run.message),
         "p50_ms": took[len(took) // 2] / 1e6 if took else 0,

@@ -1,4 +1,7 @@
-"""The load: wrk for requests, echoes.py for messages, and here what is opened and left idle."""
+"""The load: wrk for requests, echoes.py for messages, handshakes.py for TLS connections.
+
+And here what is opened and left idle.
+"""
 
 import asyncio
 import json
@@ -11,14 +14,18 @@ from pathlib import Path
 
 from benchmarks.payloads import (
     ECHO_MESSAGE,
+    ECHO_PATH,
     EVENTS_PATH,
     FIRST_EVENT,
     HELD_PATH,
+    IDLE_PATH,
+    SMALL_BODY,
     SUBPROTOCOL,
     UPLOAD_SIZE,
 )
-from benchmarks.processes import HOST, ROOT
+from benchmarks.processes import HOST, ROOT, Server
 from benchmarks.scenarios import Scenario
+from benchmarks.tools import Tools
 
 SCRIPT = Path(__file__).with_name("wrk") / "report.lua"
 OPENED_AT_ONCE = 50
@@ -46,15 +53,19 @@ class Load:
     p99_ms: float
     errors: dict[str, int]
     """How many, by kind. Of requests: connect, read, write, timeout, and status (400 and above).
-    Of WebSockets: connect, closed, and wrong (an echo that was not what was sent).
+    Of WebSockets: connect, closed, and wrong (an echo that was not what was sent). Of TLS
+    connections: connect, read (with the handshake), and wrong (an answer).
     """
 
 
-def play(wrk: str, scenario: Scenario, port: int, seconds: float) -> Load:
+def play(tools: Tools, scenario: Scenario, server: Server, seconds: float) -> Load:
+    port = server.port_for(tls=scenario.tls)
     if scenario.is_websocket:
         return play_echoes(scenario, port, seconds)
-    url = f"http://{HOST}:{port}{scenario.path}"
-    return _run_wrk(wrk, url, scenario.connections, seconds, post=scenario.is_upload)
+    if scenario.new_connections:
+        return _run("benchmarks.handshakes", scenario, port, seconds)
+    url = f"{'https' if scenario.tls else 'http'}://{HOST}:{port}{scenario.path}"
+    return _run_wrk(tools["wrk"], url, scenario.connections, seconds, post=scenario.is_upload)
 
 
 def _run_wrk(wrk: str, url: str, connections: int, seconds: float, *, post: bool) -> Load:
@@ -77,21 +88,25 @@ def _run_wrk(wrk: str, url: str, connections: int, seconds: float, *, post: bool
 
 
 def play_echoes(scenario: Scenario, port: int, seconds: float) -> Load:
-    argv = [sys.executable, "-m", "benchmarks.echoes", str(port), scenario.path]
+    return _run("benchmarks.echoes", scenario, port, seconds)
+
+
+def _run(module: str, scenario: Scenario, port: int, seconds: float) -> Load:
+    argv = [sys.executable, "-m", module, str(port), scenario.path]
     argv += [str(scenario.connections), str(seconds)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LoadError(f"the echoes gave no figures: {done.stderr.strip()}")
+        raise LoadError(f"{module} gave no figures: {done.stderr.strip()}")
     figures = json.loads(done.stdout)
     errors = {kind: count for kind, count in figures.pop("errors").items() if count}
-    return Load(count=figures.pop("messages"), errors=errors, **figures)
+    return Load(errors=errors, **figures)
 
 
 @asynccontextmanager
 async def hold(scenario: Scenario, port: int, count: int) -> AsyncIterator[None]:
-    """Holds so many event streams or WebSockets open; each has got its first event or echo."""
+    """Holds so many streams, WebSockets or connections open; each has got its first answer."""
     writers: list[asyncio.StreamWriter] = []
-    start = _start_websocket if scenario.is_websocket else _start_stream
+    start = STARTS[scenario.path]
     slots = asyncio.Semaphore(OPENED_AT_ONCE)
 
     async def open_one() -> None:
@@ -132,3 +147,18 @@ async def _start_websocket(reader: asyncio.StreamReader, writer: asyncio.StreamW
     writer.write(SENT_FRAME)
     if (got := await reader.readexactly(len(ECHOED_FRAME))) != ECHOED_FRAME:
         raise LoadError(f"instead of the echo: {got!r}")
+
+
+async def _start_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"GET %s HTTP/1.1\r\nhost: bench\r\n\r\n" % IDLE_PATH.encode())
+    got = await reader.readuntil(SMALL_BODY)
+    if not got.startswith(b"HTTP/1.1 200 "):
+        raise LoadError(f"instead of an answer: {got.splitlines()[0]!r}")
+
+
+STARTS = {
+    EVENTS_PATH: _start_stream,
+    HELD_PATH: _start_websocket,
+    ECHO_PATH: _start_websocket,
+    IDLE_PATH: _start_connection,
+}

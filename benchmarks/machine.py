@@ -27,6 +27,10 @@ PACKAGES = (
 )
 
 
+ASKED_BY = {"nginx": "-v", "haproxy": "-v", "wrk": "-v", "openssl": "version"}
+"""How each program is asked for its version."""
+
+
 def describe_machine() -> dict[str, str | int]:
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -49,8 +53,9 @@ def describe_versions(tools: Tools) -> dict[str, str]:
     versions = {"python": platform.python_version()}
     installed = {one.metadata["Name"].lower(): one.version for one in metadata.distributions()}
     versions |= {package: installed[package] for package in PACKAGES if package in installed}
-    versions["nginx"] = _first_version([tools.nginx, "-v"])
-    versions["wrk"] = _first_version([tools.wrk, "-v"])
+    for program, argument in ASKED_BY.items():
+        if program in tools:
+            versions[program] = _first_version([tools[program], argument])
     return versions
 
 

@@ -5,6 +5,7 @@ import os
 import resource
 import time
 
+from benchmarks.columns import headline
 from benchmarks.load import LoadError, hold, play
 from benchmarks.probe import MachineTime, cpu_seconds, process_tree, resident_kib
 from benchmarks.processes import Server
@@ -14,6 +15,7 @@ from benchmarks.scenarios import (
     CPU_PER_100MB,
     CPU_PER_MESSAGE,
     MEGABYTES,
+    MEGABYTES_PER_CPU,
     MESSAGES,
     OPENING,
     OTHERS,
@@ -22,8 +24,8 @@ from benchmarks.scenarios import (
     REQUESTS,
     RESIDENT,
     Scenario,
-    headline,
 )
+from benchmarks.tools import Tools
 
 WARM_UP_CONNECTIONS = 20
 SETTLE_SECONDS = 0.3
@@ -32,14 +34,14 @@ QUIET_AT_MOST = 2.0
 
 
 def measure_load(
-    wrk: str, scenario: Scenario, server: Server, upstream: Server, seconds: float
+    tools: Tools, scenario: Scenario, server: Server, upstream: Server, seconds: float
 ) -> tuple[Figures, dict[str, int]]:
     """The figures of one round, and the errors that the load saw, by kind."""
     proxy = process_tree(server.pid)
     ours = [*proxy, *process_tree(upstream.pid)]
     cpu, known = -cpu_seconds(proxy), -cpu_seconds(ours) - _load_seconds()
     machine, began = MachineTime.now(), time.monotonic()
-    load = play(wrk, scenario, server.port, seconds)
+    load = play(tools, scenario, server, seconds)
     cpu += cpu_seconds(proxy)
     known += cpu_seconds(ours) + _load_seconds()
     others = MachineTime.now().since(machine) - known
@@ -55,6 +57,7 @@ def measure_load(
         P99: load.p99_ms,
         MEGABYTES: load.bytes / load.seconds / 1e6,
         CPU_PER_100MB: cpu * 1e3 / (load.bytes / 1e8),
+        MEGABYTES_PER_CPU: load.bytes / 1e6 / cpu,
         OTHERS: max(0.0, others / capacity * 100),
     }
     return figures, load.errors

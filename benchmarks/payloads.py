@@ -7,6 +7,7 @@ EVENTS_PATH = "/events"
 ECHO_PATH = "/echo"
 BULK_PATH = "/bulk"
 HELD_PATH = "/held"
+IDLE_PATH = "/idle"
 
 SMALL_BODY = b'{"id":4711,"user":"ada","roles":["reader","writer"],"active":true}'
 UPLOAD_SIZE = 16 * 1024

@@ -29,10 +29,16 @@ class Server:
     """One started server; a context manager, so that leaving it ends the process."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], port: int, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        port: int,
+        env: Mapping[str, str] | None = None,
+        tls_port: int | None = None,
     ) -> None:
         self.name = name
         self.port = port
+        self.tls_port = tls_port
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end())
         # A session of its own: Ctrl-C reaches only the bench, which then ends its servers, and
         # a server's workers can be ended together with it.
@@ -49,6 +55,13 @@ class Server:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def port_for(self, *, tls: bool) -> int:
+        if not tls:
+            return self.port
+        if self.tls_port is None:
+            raise StartError(f"{self.name} has no listener with TLS")
+        return self.tls_port
 
     @property
     def url(self) -> str:

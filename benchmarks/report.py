@@ -1,8 +1,9 @@
 """The results as text: one aligned table for each scenario, then the targets."""
 
+from benchmarks.columns import columns, headline
 from benchmarks.contestants import BY_KEY, CONTESTANTS
 from benchmarks.results import Results
-from benchmarks.scenarios import SCENARIOS, Scenario, columns, headline
+from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.targets import TARGETS
 
 NOT_MEASURED = "-"
@@ -75,8 +76,7 @@ def _targets(results: Results) -> str:
     rows = [["Targets of asgi-relay", "to reach", "reached", ""]]
     for target in TARGETS:
         value = target.value(results)
-        sign = "≥" if target.at_least else "≤"
-        bound = f"{sign} {target.bound:g}{target.unit}"
+        bound = target.bound_text
         if value is None:
             rows.append([target.text, bound, NOT_MEASURED, "not measured"])
         else:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.scenarios import OTHERS, Column
+from benchmarks.columns import Column
+from benchmarks.scenarios import OTHERS
 
 Figures = dict[str, float]
 

@@ -1,4 +1,4 @@
-"""What is measured: the scenarios, and which of their figures the tables show."""
+"""What is measured: the scenarios, and the names of their figures."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from benchmarks.payloads import (
     ECHO_PATH,
     EVENTS_PATH,
     HELD_PATH,
+    IDLE_PATH,
     SMALL_PATH,
     UPLOAD_PATH,
 )
@@ -18,18 +19,16 @@ P50 = "p50_ms"
 P99 = "p99_ms"
 MEGABYTES = "mb_per_s"
 CPU_PER_100MB = "cpu_ms_per_100mb"
+MEGABYTES_PER_CPU = "mb_per_cpu_s"
 STREAM = "kib_per_stream"
 MESSAGES = "messages_per_s"
 CPU_PER_MESSAGE = "cpu_us_per_message"
 SOCKET = "kib_per_websocket"
+CONNECTION = "kib_per_connection"
 OPENING = "opening_s"
 RESIDENT = "resident_mib"
 OTHERS = "others_cpu_percent"
 """How much of the machine was taken by programs that are no part of the bench."""
-
-
-# Escaped, because the linter takes the sign itself for a slip of the letter x.
-TIMES = "\u00d7"
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ class Scenario:
     title: str
     path: str
     connections: int
+    gateway: bool = False
+    """Gateways are compared; otherwise proxies in an ASGI server."""
+    tls: bool = False
+    new_connections: bool = False
+    """A connection, and with it a whole TLS handshake, for each request."""
 
     @property
     def is_upload(self) -> bool:
@@ -51,11 +55,23 @@ class Scenario:
     @property
     def is_held(self) -> bool:
         """Connections that are opened and left idle; all others are loaded."""
-        return self.path in (EVENTS_PATH, HELD_PATH)
+        return self.path in (EVENTS_PATH, HELD_PATH, IDLE_PATH)
 
     @property
     def is_websocket(self) -> bool:
         return self.path in (ECHO_PATH, BULK_PATH, HELD_PATH)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The programs without which it cannot be measured."""
+        programs = set()
+        if not self.is_websocket and self.path != EVENTS_PATH:
+            programs.add("nginx")
+            if not self.is_held and not self.new_connections:
+                programs.add("wrk")
+        if self.tls:
+            programs.add("openssl")
+        return frozenset(programs)
 
 
 SCENARIOS = (
@@ -67,82 +83,30 @@ SCENARIOS = (
     Scenario("ws-echo", "WebSocket, 64 bytes, 16 connections", ECHO_PATH, 16),
     Scenario("ws-bulk", "WebSocket, 1 MB, 4 connections", BULK_PATH, 4),
     Scenario("ws-idle", "1,000 idle WebSockets", HELD_PATH, 1_000),
+    Scenario("gw-get", "Gateway: small GET, 32 connections", SMALL_PATH, 32, gateway=True),
+    Scenario("gw-post", "Gateway: 16 kB POST, 32 connections", UPLOAD_PATH, 32, gateway=True),
+    Scenario(
+        "gw-download", "Gateway: 10 MB download, 4 connections", DOWNLOAD_PATH, 4, gateway=True
+    ),
+    Scenario(
+        "gw-tls", "Gateway: small GET, 32 TLS connections", SMALL_PATH, 32, gateway=True, tls=True
+    ),
+    Scenario(
+        "gw-tls-new",
+        "Gateway: small GET, each on a new TLS connection",
+        SMALL_PATH,
+        8,
+        gateway=True,
+        tls=True,
+        new_connections=True,
+    ),
+    Scenario(
+        "gw-ws-echo", "Gateway: WebSocket, 64 bytes, 16 connections", ECHO_PATH, 16, gateway=True
+    ),
+    Scenario("gw-idle", "Gateway: 1,000 idle connections", IDLE_PATH, 1_000, gateway=True),
 )
 BY_KEY = {scenario.key: scenario for scenario in SCENARIOS}
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the report: a figure, or its ratio to (or its distance from) another's."""
-
-    title: str
-    metric: str
-    digits: int = 0
-    divide_by: str | None = None
-    subtract: str | None = None
-
-
-_COUNTED = (
-    Column("requests/s", REQUESTS),
-    Column(f"{TIMES} Lilya", REQUESTS, 2, divide_by="lilya"),
-    Column(f"{TIMES} pyreqwest", REQUESTS, 2, divide_by="pyreqwest"),
-    Column("CPU µs/request", CPU, 1),
-    Column(f"{TIMES} floor", CPU, 2, divide_by="floor"),
-    Column("p50 ms", P50, 2),
-    Column("p99 ms", P99, 2),
-)
-_DOWNLOADED = (
-    Column("MB/s", MEGABYTES),
-    Column(f"{TIMES} Lilya", MEGABYTES, 2, divide_by="lilya"),
-    Column(f"{TIMES} pyreqwest", MEGABYTES, 2, divide_by="pyreqwest"),
-    Column("CPU ms/100 MB", CPU_PER_100MB, 1),
-    Column(f"{TIMES} floor", CPU_PER_100MB, 2, divide_by="floor"),
-    Column(f"{TIMES} pyreqwest", CPU_PER_100MB, 2, divide_by="pyreqwest"),
-)
-_HELD_OPEN = (
-    Column("KiB/stream", STREAM, 1),
-    Column("over the floor", STREAM, 1, subtract="floor"),
-    Column("all, MiB", RESIDENT, 1),
-    Column("to open, s", OPENING, 2),
-)
-
-
-_ECHOED = (
-    Column("messages/s", MESSAGES),
-    Column(f"{TIMES} f.-r.-proxy", MESSAGES, 2, divide_by="fastapi-reverse-proxy"),
-    Column("CPU µs/message", CPU_PER_MESSAGE, 1),
-    Column(f"{TIMES} f.-r.-proxy", CPU_PER_MESSAGE, 2, divide_by="fastapi-reverse-proxy"),
-    Column(f"{TIMES} floor", CPU_PER_MESSAGE, 2, divide_by="floor"),
-    Column("p50 ms", P50, 2),
-    Column("p99 ms", P99, 2),
-)
-_ECHOED_IN_BULK = (
-    Column("MB/s", MEGABYTES),
-    Column(f"{TIMES} f.-r.-proxy", MEGABYTES, 2, divide_by="fastapi-reverse-proxy"),
-    Column("CPU ms/100 MB", CPU_PER_100MB, 1),
-    Column(f"{TIMES} floor", CPU_PER_100MB, 2, divide_by="floor"),
-)
-_SOCKETS_HELD_OPEN = (
-    Column("KiB/WebSocket", SOCKET, 1),
-    Column("over the floor", SOCKET, 1, subtract="floor"),
-    *_HELD_OPEN[2:],
-)
-
-
-def columns(scenario: Scenario) -> tuple[Column, ...]:
-    if scenario.is_websocket:
-        if scenario.is_held:
-            return _SOCKETS_HELD_OPEN
-        return _ECHOED_IN_BULK if scenario.is_bulk else _ECHOED
-    if scenario.is_held:
-        return _HELD_OPEN
-    return _DOWNLOADED if scenario.is_bulk else _COUNTED
-
-
-def headline(scenario: Scenario) -> tuple[str, str]:
-    """The figure that the progress line shows, and its unit."""
-    if scenario.is_bulk:
-        return MEGABYTES, "MB/s"
-    if scenario.is_websocket:
-        return (SOCKET, "KiB/WebSocket") if scenario.is_held else (MESSAGES, "messages/s")
-    return (STREAM, "KiB/stream") if scenario.is_held else (REQUESTS, "requests/s")
+HTTP = ("get-1", "get-32", "post-32", "download", "sse")
+WEBSOCKETS = ("ws-echo", "ws-bulk", "ws-idle")
+GATEWAYS = tuple(scenario.key for scenario in SCENARIOS if scenario.gateway)

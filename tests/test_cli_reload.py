@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from .support import scripts
 from .support.askers import CLIENTS, Askers
 from .support.client import Client, fetch
+from .support.exchange import Gate
 from .support.gateway import serving
 from .support.upstream import Upstream
+from .support.websocket import Accept, WebSocketClient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +54,31 @@ def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
             # On the connections that they have had all the time.
             askers.wait_answers(10 * CLIENTS, b"new")
         assert (askers.lost, askers.statuses) == ([], {200})
+
+
+def test_what_has_begun_goes_on_as_it_began(tmp_path: Path) -> None:
+    file, gate = tmp_path / "gateway.yaml", Gate()
+    slow, websocket = scripts.gated(gate, scripts.answer(body=b"old")), Accept()
+    with (
+        Upstream(scripts.by_path({b"/": slow, b"/ws": websocket})) as old,
+        say(b"new") as new,
+        serving("-c", write(file, old.url), "--port", "0") as gateway,
+        Client(gateway.port) as client,
+        WebSocketClient(gateway.port) as open_one,
+    ):
+        open_one.open("/ws")
+        client.start()
+        old.wait_requests(2)
+        write(file, new.url)
+        reloaded(gateway)
+        assert fetch(gateway.port).body == b"new"
+        gate.open()
+        assert client.read().body == b"old"
+        assert client.request().body == b"new"
+        open_one.send_text("still here?")
+        assert websocket.peer().receive_message() == "still here?"
+        websocket.peer().send_text("still here")
+        assert open_one.receive_message() == "still here"
 
 
 def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pty
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +17,9 @@ from .support.askers import CLIENTS, Askers
 from .support.client import Client
 from .support.exchange import Gate
 from .support.gateway import serving
+from .support.processes import ROOT
 from .support.upstream import Upstream
+from .support.waiting import PATIENCE
 from .support.websocket import Accept, PeerClosedError, WebSocketClient, WebSocketPeer
 
 if TYPE_CHECKING:
@@ -114,3 +120,23 @@ def test_a_second_signal_ends_it_at_once(second: signal.Signals) -> None:
         gateway.signal(second)
         assert gateway.wait() == 128 + second
     assert gateway.lines[-1] == "asgi-relay: ended at once"
+
+
+def test_it_ends_with_its_terminal() -> None:
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "asgi_relay", "serve", "--to", "http://127.0.0.1:1"]
+    with subprocess.Popen([*command, "--port", "0"], cwd=ROOT, stderr=end) as popen:
+        os.close(end)
+        try:
+            printed = b""
+            while b"ready" not in printed:
+                printed += os.read(terminal, 4096)
+            # As long as it is there, the signal means a reload.
+            popen.send_signal(signal.SIGHUP)
+            while b"reloaded (SIGHUP)" not in printed:
+                printed += os.read(terminal, 4096)
+            os.close(terminal)
+            popen.send_signal(signal.SIGHUP)
+            assert popen.wait(PATIENCE) == 0
+        finally:
+            popen.kill()

@@ -225,6 +225,14 @@ async def parked(
             raise
 
 
+async def over(work: _engine.Round | _engine.Drain | None, port: Port) -> None:
+    """Wait for something of the engine's to be over; `None` is."""
+    if work is not None:
+        waiter = port.create_waiter()
+        if work.park(waiter):
+            await waiter
+
+
 # Kept alive by their loops, which they listen on, and by the relays that use them.
 _ports: weakref.WeakValueDictionary[int, AsyncioPort | TrioPort] = weakref.WeakValueDictionary()
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from . import _engine
 from ._lifespan import answer_lifespan
-from ._loop import Port, current_port
+from ._loop import Port, current_port, over
 from ._parameters import (
     client_certificate,
     exception_kinds,
@@ -249,7 +249,7 @@ class Relay:
     async def check_targets(self) -> None:
         """Ask all targets with a `health_check` how they are, now, and wait for the answers."""
         port = self._attach()
-        await self._wait(self._engine.check_targets(port.engine), port)
+        await over(self._engine.check_targets(port.engine), port)
 
     async def startup(self) -> None:
         """Start the engine, and wait for the first `health_check` of each target.
@@ -259,7 +259,7 @@ class Relay:
         port = self._attach()
         self._watch.on(port, self._engine)
         self._engine.startup()
-        await self._wait(self._engine.first_round(port.engine), port)
+        await over(self._engine.first_round(port.engine), port)
 
     async def shutdown(self) -> None:
         """Finish the requests in flight within `shutdown_grace`, close everything.
@@ -271,10 +271,7 @@ class Relay:
         drain = self._engine.shutdown(port.engine, self._grace)
         self._drains += 1
         try:
-            if drain is not None:
-                waiter = port.create_waiter()
-                if drain.park(waiter):
-                    await waiter
+            await over(drain, port)
         finally:
             self._drains -= 1
             if drain is not None:
@@ -282,7 +279,12 @@ class Relay:
             self._detach(port)
 
     async def __aenter__(self) -> Relay:
-        await self.startup()
+        try:
+            await self.startup()
+        except BaseException:
+            # Nobody will leave what nobody has entered.
+            await self.shutdown()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -377,12 +379,6 @@ class Relay:
         found = target_from("target", target)
         in_memory = self._caller is not None
         self._engine.add_target(target_parts("target", found, self._credentials, in_memory))
-
-    async def _wait(self, round_: _engine.Round | None, port: Port) -> None:
-        if round_ is not None:
-            waiter = port.create_waiter()
-            if round_.park(waiter):
-                await waiter
 
     def _attach(self) -> Port:
         """Use the running loop's port from now on."""

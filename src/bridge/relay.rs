@@ -15,7 +15,7 @@ use super::port::Port;
 use super::websocket::WebSocket;
 use super::{REGISTRY, generation, scope};
 use crate::engine;
-use crate::engine::balance::set::Listener;
+use crate::engine::balance::outcome::Listener;
 use crate::engine::config::Config;
 use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::runtime::Runtime;

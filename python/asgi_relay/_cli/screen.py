@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from typing import TYPE_CHECKING, TextIO
@@ -21,12 +22,22 @@ class Screen:
         if isinstance(stream, io.TextIOWrapper):
             # A locale without these letters gets escapes, not a traceback.
             stream.reconfigure(errors="backslashreplace")
+        self._terminal = stream.fileno() if stream is not None and stream.isatty() else None
         self._coloured = (
-            stream is not None
-            and stream.isatty()
+            self._terminal is not None
             and not os.environ.get("NO_COLOR")
             and os.environ.get("TERM") != "dumb"
         )
+
+    def has_hung_up(self) -> bool:
+        """Whether it was a terminal that has been closed since."""
+        if self._terminal is not None:
+            try:
+                os.tcgetpgrp(self._terminal)
+            except OSError as error:
+                # Another's terminal is a terminal still (ENOTTY).
+                return error.errno == errno.EIO
+        return False
 
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour, where there are colours."""

@@ -109,7 +109,8 @@ class Service:
         """Reload and end as signals and files want it; the exit code."""
         while True:
             for number in self.signals.wait(LOOK):
-                if number in ENDING:
+                # Who closes a terminal wants what runs in it to end.
+                if number in ENDING or self.screen.has_hung_up():
                     return self._end(number)
                 self.files.use()
                 self._reload("SIGHUP")

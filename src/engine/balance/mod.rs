@@ -11,6 +11,7 @@ pub mod draws;
 pub mod ejection;
 pub mod latency;
 pub mod member;
+pub mod outcome;
 pub mod policy;
 pub mod probe;
 pub mod probing;

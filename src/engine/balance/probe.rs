@@ -82,6 +82,8 @@ impl Balancer {
     }
 
     async fn check(&self, member: &Member, check: &HealthCheck) {
+        // It is never closed.
+        let _turn = self.probes.acquire().await;
         let asked = ask(&self.connector, member.target(), check);
         let outcome = timeout(check.timeout, asked).await;
         let outcome = outcome.unwrap_or_else(|_| Err("no answer in time".to_owned()));

@@ -5,13 +5,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
-use super::ejection::most_ejected;
 use super::member::{Member, State, Status};
+use super::outcome::Listener;
 use super::policy::Chooser;
 use super::settings::{Balancing, TargetSettings};
 use crate::engine::config::{Limits, Timeouts};
@@ -23,19 +23,8 @@ use crate::engine::upstream::pool::Pool;
 /// Targets at once, so that a name cannot resolve into more than anyone means.
 pub const MAX_TARGETS: usize = 10_000;
 
-/// A target's state has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Which target's.
-    pub url: String,
-    /// What it was.
-    pub before: State,
-    /// What it is.
-    pub after: State,
-}
-
-/// Who is told of changes; called from whichever thread notices one.
-pub type Listener = Arc<dyn Fn(Change) + Send + Sync>;
+/// Health checks at once; others wait for their turn.
+pub const MAX_PROBES: usize = 100;
 
 /// Why a target cannot be added, drained or removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,10 +57,12 @@ pub struct Balancer {
     checked: AtomicBool,
     waits_for_checks: Notify,
     /// A single target is never ejected, so how it answers need not be taken down.
-    several: AtomicBool,
+    pub(super) several: AtomicBool,
     first_round: AtomicBool,
     checks: AtomicU64,
-    listener: Mutex<Option<Listener>>,
+    /// Checks that may go on at once, so that many targets do not use up all descriptors.
+    pub(super) probes: Semaphore,
+    pub(super) listener: Mutex<Option<Listener>>,
     refresh: Mutex<Option<AbortHandle>>,
 }
 
@@ -115,6 +106,7 @@ impl Balancer {
             several: AtomicBool::new(false),
             first_round: AtomicBool::new(false),
             checks: AtomicU64::new(0),
+            probes: Semaphore::new(MAX_PROBES),
             listener: Mutex::default(),
             refresh: Mutex::default(),
         };
@@ -227,67 +219,10 @@ impl Balancer {
         self.waits_for_checks.notify_waiters();
     }
 
-    pub(super) fn succeeded(&self, member: &Member, trial: bool) {
-        if let Some(passive) = &self.settings.passive
-            && self.several.load(Ordering::Acquire)
-        {
-            let change = member.succeeded(passive, trial, self.now());
-            self.tell(member, change);
-        }
-    }
-
-    pub(super) fn failed(
-        &self,
-        member: &Member,
-        error: String,
-        latency: Option<Duration>,
-        trial: bool,
-    ) {
-        // Locked, so that two that fail at once are not both ejected beyond the share.
-        let set = self.lock();
-        let passive = self.settings.passive.as_ref();
-        let may_eject = passive.is_some_and(|passive| {
-            let ejected = set.members.iter().filter(|m| m.state() == State::Ejected);
-            ejected.count() < most_ejected(set.members.len(), passive.max_ejected)
-        });
-        let change = member.failed(error, latency, passive, (trial, may_eject), self.now());
-        drop(set);
-        self.tell(member, change);
-    }
-
-    /// Tells of a change, unless the target has been taken out meanwhile.
-    pub(super) fn tell(&self, member: &Member, change: Option<(State, State)>) {
-        let Some((before, after)) = change else {
-            return;
-        };
-        let set = self.lock();
-        if !set.members.iter().any(|m| std::ptr::eq(&**m, member)) {
-            return;
-        }
-        self.count_ejected(&set.members);
-        drop(set);
-        // Whoever waits for room may be better off now, or wait for nothing.
-        self.room.notify_waiters();
-        let listener = self.listener().clone();
-        if let Some(listener) = listener {
-            let url = member.url().to_owned();
-            listener(Change { url, before, after });
-        }
-    }
-
     /// To be called with the set locked.
-    fn count_ejected(&self, members: &[Arc<Member>]) {
+    pub(super) fn count_ejected(&self, members: &[Arc<Member>]) {
         let ejected = members.iter().filter(|m| m.state() == State::Ejected);
         self.ejected.store(ejected.count(), Ordering::Release);
-    }
-
-    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has `listener` told of each change, in place of an earlier one.
-    pub fn listen(&self, listener: Option<Listener>) {
-        *self.listener() = listener;
     }
 
     /// Takes a target in. One that is draining comes back.
@@ -313,9 +248,16 @@ impl Balancer {
         }
         let before = before.first().map(|member| &**member);
         let mut members = others;
-        members.push(self.member(target, None, before));
+        let member = self.member(target, None, before);
+        let comes_back = before.is_some();
+        members.push(Arc::clone(&member));
         set.named.extend(named);
         self.replace(&mut set, members);
+        drop(set);
+        if comes_back {
+            let change = (State::Draining, member.state());
+            self.tell(&member, (change.0 != change.1).then_some(change));
+        }
         Ok(())
     }
 
