@@ -14,7 +14,7 @@ use super::config::settings::ServerLimits;
 use super::gate::Permit;
 
 /// Milliseconds without a request after which a connection rests.
-const DROWSY: u64 = 1000;
+const DROWSY: u64 = 250;
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a client in HTTP/1.1 that asks for nothing is kept when the gateway stops.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// Between two sweeps.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
 /// How long to wait where there is no room for another connection, or no descriptor.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
@@ -220,9 +224,8 @@ async fn sweep(worker: Arc<Worker>) {
             limits.keepalive_timeout,
         ];
         let shortest = shortest.into_iter().flatten().min();
-        let pause = shortest.map_or(Duration::from_secs(1), |shortest| shortest / 8);
-        let least = Duration::from_millis(10);
-        tokio::time::sleep(pause.clamp(least, Duration::from_secs(1))).await;
+        let pause = shortest.map_or(LONGEST_PAUSE, |shortest| shortest / 8);
+        tokio::time::sleep(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
         worker.registry.sweep(&limits);
     }
 }

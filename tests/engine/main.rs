@@ -27,6 +27,7 @@ mod mailbox;
 mod memory;
 mod pool;
 mod properties;
+mod pull;
 mod retry;
 mod retry_budget;
 mod runtime;

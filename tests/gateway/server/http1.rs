@@ -207,7 +207,7 @@ fn chunked_beats_content_length_and_only_one_crosses() {
 #[test]
 fn who_the_client_is_comes_from_trusted_proxies_alone() {
     let upstream = Upstream::bind();
-    let hearsay = "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: claimed\r\nx-forwarded-port: 1\r\nforwarded: for=192.0.2.9\r\nx-real-ip: 192.0.2.9\r\nx_forwarded_for: 192.0.2.9\r\n";
+    let hearsay = "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: claimed\r\nx-forwarded-port: 1\r\nforwarded: for=192.0.2.9\r\nx-real-ip: 192.0.2.9\r\nx_forwarded_for: 192.0.2.9\r\nx_real_ip: 192.0.2.9\r\n";
     let seen = |more: &str| {
         let gateway = start(&relaying(&upstream, more));
         let mut client = Peer::client(&gateway);
@@ -226,6 +226,7 @@ fn who_the_client_is_comes_from_trusted_proxies_alone() {
         "x-forwarded-port",
         "forwarded",
         "x-real-ip",
+        "x_real_ip",
         "x_forwarded_for",
     ] {
         assert_eq!(header(&head, gone), None, "{gone}");
@@ -296,7 +297,7 @@ fn a_connection_that_rests_goes_on_where_it_was() {
         let path = format!("/{round}");
         assert_eq!(client.get(&path, "").1, path.as_bytes());
         // Long enough for it to let go of its buffers, which nothing outside shows.
-        thread::sleep(std::time::Duration::from_millis(1500));
+        thread::sleep(std::time::Duration::from_millis(1000));
     }
     client.say("GET /split HTTP/1.1\r\nho");
     client.say("st: h\r\n\r\nGET /pipelined HTTP/1.1\r\nhost: h\r\n\r\n");
@@ -360,4 +361,20 @@ fn an_upload_may_pause_once_the_answer_has_begun() {
     peer.until("1\r\nb\r\n0\r\n\r\n");
     peer.say("1\r\nB\r\n0\r\n\r\n");
     client.until("1\r\nB\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_broken_answer_shows_where_only_the_end_of_the_connection_ends_it() {
+    use std::io::Read;
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("GET / HTTP/1.0\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n");
+    client.until("abcde");
+    drop(peer);
+    let end = client.0.read(&mut [0; 16]);
+    assert!(end.is_err(), "{end:?}");
 }

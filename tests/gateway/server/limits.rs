@@ -62,6 +62,10 @@ fn a_refused_upload_can_be_read_about() {
     // A client that sends all before it reads must not find a reset in place of its answer.
     let _ = client.0.write_all(&vec![b'x'; 5_000_000]);
     assert!(client.head().starts_with("HTTP/1.1 413"));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n4c4b40\r\n");
+    let _ = client.0.write_all(&vec![b'x'; 5_000_000]);
+    assert!(client.head().starts_with("HTTP/1.1 413"));
 }
 
 #[test]

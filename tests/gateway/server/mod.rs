@@ -5,6 +5,7 @@ mod http1;
 mod http2;
 mod limits;
 mod operating;
+mod routing;
 mod support;
 mod tls;
 mod upgrade;

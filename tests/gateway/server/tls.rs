@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::server::certificates::Authority;
-use crate::server::support::{PATIENCE, Peer, Upstream, header, ok, start};
+use crate::server::support::{PATIENCE, Peer, Upstream, header, ok, settings, start};
 
 type Secure = StreamOwned<ClientConnection, TcpStream>;
 
@@ -32,13 +32,17 @@ fn ask(stream: &mut Secure, request: &str) -> std::io::Result<String> {
 const ASK: &str = "GET / HTTP/1.1\r\nhost: one.example\r\nconnection: close\r\n\r\n";
 
 fn gateway(authority: &Authority, url: &str, more: &str) -> Handle {
+    start(&configuration(authority, url, more))
+}
+
+fn configuration(authority: &Authority, url: &str, more: &str) -> String {
     let folder = authority.folder.0.display();
-    start(&format!(
+    format!(
         "server:\n  workers: 1\n  listeners:\n    - host: 127.0.0.1\n      port: 0\n      ssl:\n        \
          certificates:\n          - {{cert_file: {folder}/one.example.pem, key_file: \
          {folder}/one.example.key}}\n          - {{cert_file: {folder}/two.example.pem, key_file: \
          {folder}/two.example.key}}\n{more}\n  reverse_proxy:\n    - path: /\n      targets: [{url}]\n"
-    ))
+    )
 }
 
 #[test]
@@ -107,4 +111,39 @@ fn plain_http_is_redirected() {
     assert!(head.starts_with("HTTP/1.1 308 "), "{head}");
     let location = header(&head, "location");
     assert_eq!(location, Some("https://example.org/a%20b?c"));
+}
+
+#[test]
+fn certificates_are_read_again_at_a_reload_or_all_stays() {
+    let authority = Authority::new("renewal");
+    authority.issue("one.example");
+    authority.issue("two.example");
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let text = configuration(&authority, &url, "");
+    let gateway = start(&text);
+    let before = authority.client(&[], None);
+    let mut kept = connect(&gateway, &before, "one.example");
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: one.example\r\n\r\n")
+        .unwrap();
+    let mut first = [0; 15];
+    kept.read_exact(&mut first).unwrap();
+    // A certificate that cannot be used changes nothing.
+    let certificate = authority.path("one.example.pem");
+    std::fs::write(&certificate, "nothing").unwrap();
+    let error = gateway.reload(settings(&text)).unwrap_err();
+    assert!(error.to_string().contains("one.example.pem"), "{error}");
+    assert!(ask(&mut connect(&gateway, &before, "one.example"), ASK).is_ok());
+    // One by another authority is what new connections see.
+    let other = Authority::new("renewed");
+    other.issue("one.example");
+    for kind in ["pem", "key"] {
+        let name = format!("one.example.{kind}");
+        std::fs::copy(other.path(&name), authority.path(&name)).unwrap();
+    }
+    gateway.reload(settings(&text)).unwrap();
+    let after = other.client(&[], None);
+    assert!(ask(&mut connect(&gateway, &after, "one.example"), ASK).is_ok());
+    assert!(ask(&mut connect(&gateway, &before, "one.example"), ASK).is_err());
+    // Those that are open go on.
+    assert!(ask(&mut kept, ASK).unwrap().ends_with("\r\n\r\nin"));
 }

@@ -1,0 +1,145 @@
+//! Which route answers, and what it makes of paths and cookies.
+
+use crate::server::support::{Peer, Upstream, header, ok, start};
+
+/// A gateway whose upstreams answer with their name, what they were asked for, and a cookie.
+fn gateway() -> asgi_relay::gateway::Handle {
+    let named = |name: &'static str| {
+        Upstream::bind().serve(move |head| {
+            let line = head.lines().next().unwrap();
+            let target = line.split(' ').nth(1).unwrap();
+            let body = format!("{name} {target}");
+            let length = body.len();
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nset-cookie: a=1; Domain=inner.example; \
+                 Path=/\r\n\r\n{body}"
+            )
+        })
+    };
+    start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\nroutes:\n  - {{path: /api, targets: [\"{}/base\"], \
+         rewrite_set_cookie_domain: outer.example}}\n  - {{path: /whole, targets: [\"{}\"], strip_prefix: \
+         false, rewrite_set_cookie_domain: \"\"}}\n  - {{path: /api/v2, targets: [\"{}\"], methods: [GET]}}\n  \
+         - {{path: /, hosts: [\"*.example.org\"], targets: [\"{}\"]}}\n",
+        named("api"),
+        named("whole"),
+        named("v2"),
+        named("host"),
+    ))
+}
+
+#[test]
+fn the_longest_prefix_wins_and_is_cut_off() {
+    let gateway = gateway();
+    let mut client = Peer::client(&gateway);
+    for (path, expected) in [
+        ("/api", "api /base"),
+        ("/api/", "api /base/"),
+        ("/api/a%2Fb?x", "api /base/a%2Fb?x"),
+        ("/api/v2/x", "v2 /x"),
+        ("/api/v20", "api /base/v20"),
+        ("/whole/x", "whole /whole/x"),
+        ("http://gateway/api/abs", "api /base/abs"),
+    ] {
+        let body = client.get(path, "").1;
+        assert_eq!(String::from_utf8(body).unwrap(), expected, "{path}");
+    }
+    for path in ["/apifoo", "/", "/other"] {
+        let (head, body) = client.get(path, "");
+        assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
+        assert_eq!(body, b"Not Found");
+    }
+}
+
+#[test]
+fn no_route_is_left_by_its_path() {
+    let gateway = gateway();
+    let mut client = Peer::client(&gateway);
+    for path in [
+        "/whole/../api/x",
+        "/whole/..",
+        "/whole/%2e%2e/x",
+        "/whole/x/../../y",
+        "/api/..%2f..%2fx",
+    ] {
+        let (head, _) = client.get(path, "");
+        assert!(head.starts_with("HTTP/1.1 400"), "{path}: {head}");
+    }
+    assert_eq!(client.get("/whole/x/../y", "").1, b"whole /whole/x/../y");
+}
+
+#[test]
+fn hosts_and_methods_choose_too() {
+    let gateway = gateway();
+    let mut client = Peer::client(&gateway);
+    client.say("GET /x HTTP/1.1\r\nhost: a.Example.org:8000\r\n\r\n");
+    assert_eq!(client.message().1, b"host /x");
+    client.say("POST /api/v2/x HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n");
+    let (head, _) = client.message();
+    assert!(head.starts_with("HTTP/1.1 405"), "{head}");
+    assert_eq!(header(&head, "allow"), Some("GET, HEAD"));
+    let mut client = Peer::client(&gateway);
+    client.say("CONNECT other.example:443 HTTP/1.1\r\nhost: other.example:443\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 405"));
+}
+
+#[test]
+fn the_domain_of_cookies_is_rewritten() {
+    let gateway = gateway();
+    let mut client = Peer::client(&gateway);
+    for (path, expected) in [
+        ("/api/x", "a=1; Domain=outer.example; Path=/"),
+        ("/whole/x", "a=1; Path=/"),
+        ("/api/v2/x", "a=1; Domain=inner.example; Path=/"),
+    ] {
+        let (head, _) = client.get(path, "");
+        assert_eq!(header(&head, "set-cookie"), Some(expected), "{path}");
+    }
+}
+
+#[test]
+fn old_clients_are_served_too() {
+    let url = Upstream::bind().serve(|head| {
+        assert!(head.contains(" HTTP/1.1\r\n"), "{head}");
+        match head.starts_with("GET /chunked ") {
+            true => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+                .to_owned(),
+            false => ok("abc"),
+        }
+    });
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  reverse_proxy:\n    - path: /\n      \
+         targets: [{url}]\n"
+    ));
+    for path in ["/", "/chunked"] {
+        let mut client = Peer::client(&gateway);
+        client.say(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        let answer = client.ended();
+        assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
+        assert!(header(&answer, "transfer-encoding").is_none(), "{answer}");
+    }
+}
+
+#[test]
+fn health_and_balancing_work_behind_a_route() {
+    let well = Upstream::bind().serve(|head| {
+        let kind = if head.contains("asgi-relay-health-check") {
+            "check"
+        } else {
+            "well"
+        };
+        ok(kind)
+    });
+    let ill =
+        Upstream::bind().serve(|_| "HTTP/1.1 500 Ill\r\ncontent-length: 3\r\n\r\nill".to_owned());
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 2\nroutes:\n  - path: /\n    targets: [\"{well}\", \
+         \"{ill}\"]\n    health_check: {{path: /healthz, method: GET, interval: 0.05}}\n    sticky: {{}}\n"
+    ));
+    for _ in 0..10 {
+        let mut client = Peer::client(&gateway);
+        let (head, body) = client.get("/", "");
+        assert_eq!(body, b"well");
+        assert!(header(&head, "set-cookie").unwrap().starts_with("relay="));
+    }
+}
