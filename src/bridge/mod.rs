@@ -12,6 +12,7 @@ mod memory;
 mod port;
 mod relay;
 mod scope;
+mod waiting;
 mod websocket;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +65,9 @@ mod _engine {
     #[pymodule_export]
     use super::port::Port;
     #[pymodule_export]
-    use super::relay::{BadRequest, Drain, Relay, Round};
+    use super::relay::{BadRequest, Relay};
+    #[pymodule_export]
+    use super::waiting::{Drain, Round};
     #[pymodule_export]
     use super::websocket::WebSocket;
 }

@@ -12,12 +12,12 @@ use super::balance::{Changes, Defaults, TargetParts, status_of};
 use super::config::Settings;
 use super::exchange::Exchange;
 use super::port::Port;
+use super::waiting::{Drain, Round};
 use super::websocket::WebSocket;
 use super::{REGISTRY, generation, scope};
 use crate::engine;
 use crate::engine::balance::outcome::Listener;
 use crate::engine::config::Config;
-use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::runtime::Runtime;
 use crate::engine::target::Target;
 
@@ -311,21 +311,7 @@ impl Relay {
         let Some((generation, started)) = self.lock().take() else {
             return Ok(None);
         };
-        let done = Mailbox::new(port.get().doorbell());
-        let (relay, mailbox) = (Arc::clone(&started.relay), Arc::clone(&done));
-        started.runtime.submit(Box::new(move || {
-            tokio::spawn(async move {
-                relay.drain(grace).await;
-                mailbox.publish(|contents| contents.end = Some(End::Complete));
-            });
-        }));
-        let started = Mutex::new(Some(started));
-        Ok(Some(Drain {
-            port,
-            done,
-            started,
-            generation,
-        }))
+        Ok(Some(Drain::of(port, started, grace, generation)))
     }
 }
 
@@ -333,93 +319,5 @@ impl Drop for Relay {
     fn drop(&mut self) {
         // `lock` forgets what belongs to the parent process.
         drop(self.lock().take());
-    }
-}
-
-/// A round of health checks that is going on.
-#[pyclass(frozen, module = "asgi_relay._engine")]
-pub(crate) struct Round {
-    port: Py<Port>,
-    done: Arc<Mailbox<()>>,
-}
-
-impl Round {
-    fn of(
-        port: Py<Port>,
-        started: &Started,
-        round: impl Future<Output = ()> + Send + 'static,
-    ) -> Self {
-        let done: Arc<Mailbox<()>> = Mailbox::new(port.get().doorbell());
-        let over = Over(Arc::clone(&done));
-        let relay = Arc::clone(&started.relay);
-        started.runtime.submit(Box::new(move || {
-            tokio::spawn(async move {
-                let _over = over;
-                tokio::select! {
-                    () = round => {}
-                    () = relay.leaving() => {}
-                }
-            });
-        }));
-        Self { port, done }
-    }
-}
-
-/// Tells that a round is over, whatever ends it.
-struct Over(Arc<Mailbox<()>>);
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.0
-            .publish(|contents| contents.end = Some(End::Complete));
-    }
-}
-
-#[pymethods]
-impl Round {
-    /// Has `waiter` answered when the round is over; `False` where it is.
-    fn park(&self, waiter: Py<PyAny>) -> bool {
-        let port = self.port.get();
-        port.wait(waiter, |key| self.done.park(key)).is_some()
-    }
-}
-
-/// A shutdown that is going on.
-#[pyclass(frozen, module = "asgi_relay._engine")]
-pub(crate) struct Drain {
-    port: Py<Port>,
-    done: Arc<Mailbox<()>>,
-    started: Mutex<Option<Started>>,
-    generation: u64,
-}
-
-#[pymethods]
-impl Drain {
-    /// Has `waiter` answered when the requests in flight are done; `False` where they are.
-    fn park(&self, waiter: Py<PyAny>) -> bool {
-        let waiting = self.port.get().wait(waiter, |key| self.done.park(key));
-        waiting.is_some()
-    }
-
-    /// Closes what is left; the last relay of the process ends the engine's thread.
-    fn finish(&self, py: Python<'_>) {
-        let started = self
-            .started
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(Started { runtime, relay }) = started else {
-            return;
-        };
-        if self.generation != generation() {
-            std::mem::forget((runtime, relay));
-            return;
-        }
-        // Where the drain was not waited for, requests are still in flight.
-        relay.cut();
-        drop(relay);
-        if let Some(runtime) = Arc::into_inner(runtime) {
-            py.detach(|| runtime.stop());
-        }
     }
 }

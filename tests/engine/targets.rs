@@ -20,11 +20,11 @@ use tokio::time::{advance, timeout};
 
 use crate::support;
 
-fn target(url: &str) -> TargetSettings {
+pub(crate) fn target(url: &str) -> TargetSettings {
     TargetSettings::new(Arc::new(Target::parse(url, "/").unwrap()))
 }
 
-fn config(urls: &[&str], balancing: Balancing) -> Config {
+pub(crate) fn config(urls: &[&str], balancing: Balancing) -> Config {
     Config {
         targets: urls.iter().map(|url| target(url)).collect(),
         balancing,
@@ -32,7 +32,7 @@ fn config(urls: &[&str], balancing: Balancing) -> Config {
     }
 }
 
-fn in_turn() -> Balancing {
+pub(crate) fn in_turn() -> Balancing {
     Balancing {
         policy: Policy::RoundRobin,
         passive: Some(PassiveHealth {
@@ -45,11 +45,11 @@ fn in_turn() -> Balancing {
     }
 }
 
-fn balancer(urls: &[&str], balancing: Balancing) -> Arc<Balancer> {
+pub(crate) fn balancer(urls: &[&str], balancing: Balancing) -> Arc<Balancer> {
     Arc::clone(support::relay(config(urls, balancing)).balancer())
 }
 
-async fn turn(balancer: &Arc<Balancer>) -> Turn {
+pub(crate) async fn turn(balancer: &Arc<Balancer>) -> Turn {
     balancer.turn(None, &[]).await.unwrap()
 }
 
@@ -58,7 +58,7 @@ fn now() -> std::time::Instant {
 }
 
 /// A turn that is answered well, to the end.
-trait Well {
+pub(crate) trait Well {
     fn well(&mut self);
 }
 
@@ -69,11 +69,11 @@ impl Well for Turn {
     }
 }
 
-fn url(turn: &Turn) -> String {
+pub(crate) fn url(turn: &Turn) -> String {
     turn.member().url().to_owned()
 }
 
-fn states(balancer: &Balancer) -> Vec<State> {
+pub(crate) fn states(balancer: &Balancer) -> Vec<State> {
     balancer
         .status()
         .iter()
@@ -82,7 +82,7 @@ fn states(balancer: &Balancer) -> Vec<State> {
 }
 
 /// Fails every turn that this target gets, until it is ejected.
-async fn eject(balancer: &Arc<Balancer>, wanted: &str) {
+pub(crate) async fn eject(balancer: &Arc<Balancer>, wanted: &str) {
     for _ in 0..100 {
         let mut turn = turn(balancer).await;
         if url(&turn) == wanted {
@@ -144,81 +144,6 @@ async fn one_that_stops_waiting_leaves_its_place_to_the_next() {
     drop(first);
     drop(gone);
     assert!(stays.await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_failing_target_is_ejected_and_comes_back_by_one_trial() {
-    let balancer = balancer(&["http://a", "http://b", "http://c"], in_turn());
-    let changes = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&changes);
-    balancer.listen(Some(Arc::new(move |change: Change| {
-        told.lock().unwrap().push((change.url, change.after));
-    })));
-    eject(&balancer, "http://b").await;
-    assert_eq!(
-        states(&balancer),
-        [State::Healthy, State::Ejected, State::Healthy]
-    );
-    for _ in 0..20 {
-        assert_ne!(url(&turn(&balancer).await), "http://b");
-    }
-    advance(Duration::from_secs(10)).await;
-    let mut trial = turn(&balancer).await;
-    assert_eq!(url(&trial), "http://b");
-    for _ in 0..20 {
-        assert_ne!(
-            url(&turn(&balancer).await),
-            "http://b",
-            "one trial at a time"
-        );
-    }
-    trial.well();
-    assert_eq!(states(&balancer), [State::Healthy; 3]);
-    let changes = changes.lock().unwrap().clone();
-    let b = "http://b".to_owned();
-    assert_eq!(changes, [(b.clone(), State::Ejected), (b, State::Healthy)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_trial_without_an_outcome_leaves_the_next_one_to_another() {
-    let balancer = balancer(&["http://a", "http://b"], in_turn());
-    eject(&balancer, "http://b").await;
-    advance(Duration::from_secs(10)).await;
-    let trial = turn(&balancer).await;
-    assert_eq!(url(&trial), "http://b");
-    drop(trial);
-    assert_eq!(url(&turn(&balancer).await), "http://b");
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_more_are_ejected_than_the_share() {
-    let balancer = balancer(&["http://a", "http://b", "http://c", "http://d"], in_turn());
-    for _ in 0..100 {
-        let mut turn = turn(&balancer).await;
-        turn.failed(&Error::not_sent(Kind::Connect, "refused"));
-    }
-    let ejected = states(&balancer)
-        .iter()
-        .filter(|s| **s == State::Ejected)
-        .count();
-    assert_eq!(ejected, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn where_all_are_ejected_all_are_tried() {
-    let mut balancing = in_turn();
-    if let Some(passive) = &mut balancing.passive {
-        passive.max_ejected = 1.0;
-    }
-    let balancer = balancer(&["http://a", "http://b"], balancing);
-    for _ in 0..10 {
-        turn(&balancer)
-            .await
-            .failed(&Error::not_sent(Kind::Connect, "refused"));
-    }
-    assert_eq!(states(&balancer), [State::Ejected; 2]);
-    let (first, second) = (turn(&balancer).await, turn(&balancer).await);
-    assert_ne!(url(&first), url(&second));
 }
 
 #[tokio::test]
@@ -355,37 +280,6 @@ async fn a_name_becomes_a_target_per_address() {
     assert_eq!(urls().len(), 3, "no address at all keeps what there is");
     balancer.remove("http://service:8000/base").unwrap();
     assert_eq!(urls(), ["http://127.0.0.9"]);
-}
-
-#[test]
-fn a_path_is_moved_from_one_base_to_another() {
-    let rebased = |from: &str, to: &str, path: &str| {
-        let (from, to) = (
-            Target::parse(from, "/v1").unwrap(),
-            Target::parse(to, "/v1").unwrap(),
-        );
-        let joined = from.join(path.as_bytes(), b"q=1").unwrap();
-        to.rebased(&joined, &from).as_str().to_owned()
-    };
-    assert_eq!(
-        rebased("http://a/base", "http://b", "/x%2F"),
-        "/v1/x%2F?q=1"
-    );
-    assert_eq!(
-        rebased("http://a", "http://b/other", "/x"),
-        "/other/v1/x?q=1"
-    );
-    assert_eq!(rebased("http://a", "http://b", "/x"), "/v1/x?q=1");
-    let bare = |text: &str| Target::parse(text, "/").unwrap();
-    let joined = bare("http://a/base").join(b"", b"q").unwrap();
-    assert_eq!(
-        bare("http://b").rebased(&joined, &bare("http://a/base")),
-        "/?q"
-    );
-    assert_eq!(
-        Target::parse("http://a/base", "/v1").unwrap().own_base(),
-        "/base"
-    );
 }
 
 #[tokio::test(start_paused = true)]
