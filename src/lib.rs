@@ -1,8 +1,9 @@
 //! The engine of asgi-relay: a reverse proxy for Python's web world.
 //!
-//! The crate has two halves that import one way, `bridge → engine`:
+//! The crate has three rooms that import one way, `bridge → gateway → engine`:
 //!
 //! * [`engine`] is plain Rust: policy, retries, connection pool, bodies. It never names Python.
+//! * [`gateway`] is a server around the engine, plain Rust too: listeners, routes, limits, reloads.
 //! * `bridge` (feature `python`) is all the PyO3: it reads ASGI scopes, hands mailboxes to the
 //!   event loop and makes Python objects. It holds no policy.
 //!
@@ -14,6 +15,13 @@
 //!           policy            │   ▲                                    │      policy ──▶ │ mailbox ─▶ pump ─▶ send()
 //!           (path, headers,   │   └────────────── retry ◀──────────────┘        body ──▶ │
 //!            framing)         │
+//! ```
+//!
+//! Through the gateway it is one thread's from end to end, with the same middle:
+//!
+//! ```text
+//!  accept ─▶ TLS ─▶ HTTP ─▶ route ─▶ request ─▶ target ─▶ pool ─▶ … ─▶ head ─▶ response ─▶ write
+//!                           limits   policy                                    policy, body
 //! ```
 #![deny(unsafe_code)]
 

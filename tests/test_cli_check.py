@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .support.authority import Authority
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "gateway.md"
+DOCUMENTS = [DOCUMENT, DOCUMENT.with_name("migration.md"), DOCUMENT.parent.parent / "README.md"]
 PYSERVE = sorted((Path(__file__).parent / "gateway" / "pyserve").glob("*.yaml"))
 
 
@@ -177,13 +178,24 @@ def test_a_secret_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "lovelace" not in checked.text + checked.errors
 
 
-def test_the_document_s_file_is_valid(
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.stem)
+def test_the_documents_files_are_valid(
+    document: Path, tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_certificate(tmp_path, authority)
+    texts = re.findall(r"```yaml\n(.+?)```", document.read_text(), re.DOTALL)
+    assert texts
+    for text in texts:
+        checked = Checked(written(tmp_path, text), capsys, "--offline")
+        assert (checked.code, checked.errors) == (0, ""), text
+
+
+def test_the_document_s_table_is_the_file_s(
     tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (text,) = re.findall(r"```yaml\n(.+?)```", DOCUMENT.read_text(), re.DOTALL)
+    text = re.findall(r"```yaml\n(.+?)```", DOCUMENT.read_text(), re.DOTALL)[0]
     put_certificate(tmp_path, authority)
     checked = Checked(written(tmp_path, text), capsys, "--offline")
-    assert (checked.code, checked.errors) == (0, "")
     wanted = re.findall(r"^(  path .+?)\n\n", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)[0]
     assert checked.text.split("\n\n")[1] == wanted
 

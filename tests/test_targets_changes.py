@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 
-from asgi_relay import HealthCheck, Relay, Target, TargetChange
+from asgi_relay import HealthCheck, Limits, Relay, Target, TargetChange
 
 from .support import scripts
 from .support.exchange import Gate
-from .support.fleet import asking, balanced, fleet, probed, relay_to, state_of, status_of, upstreams
+from .support.fleet import (
+    asking,
+    balanced,
+    fleet,
+    probed,
+    relay_to,
+    state_of,
+    status_of,
+    upstreams,
+    wait_in_flight,
+)
 from .support.load import Load
 from .support.upstream import refusing
 from .support.waiting import wait_until
@@ -229,13 +239,18 @@ def test_one_that_was_removed_is_new_when_it_is_added() -> None:
         assert Counter(front.fetch().body for _ in range(4)) == {b"a": 2, b"b": 2}
 
 
-def test_one_that_is_removed_is_not_checked_any_more() -> None:
+@pytest.mark.parametrize("method", ["drain", "remove"])
+def test_one_that_is_out_is_not_checked_any_more(method: str) -> None:
+    """Although it still has something in flight."""
+    routes = {b"/wait": scripts.hang, b"/health": scripts.ok}
+    check = HealthCheck("/health", interval=0.03)
     with (
-        upstreams("a", "b") as (a, b),
-        balanced(a, b, health_check=HealthCheck(interval=0.03)) as front,
+        upstreams(scripts.by_path(routes), scripts.by_path(routes)) as (a, b),
+        balanced(a, b, **in_turn, health_check=check) as front,
+        asking(front, 2, "/wait"),
     ):
-        front.fetch()
-        front.relay.targets.remove(a.url)
+        wait_in_flight(front, a, 1)
+        getattr(front.relay.targets, method)(a.url)
         seen = len(probed(a)), len(probed(b))
         b.wait_until(lambda: len(probed(b)) >= seen[1] + 5, "probes of the other")
         # One may have been on its way.
@@ -247,7 +262,7 @@ def test_connections_to_one_that_is_removed_are_closed_when_they_are_idle() -> N
     routes = {b"/": scripts.ok, b"/wait": scripts.gated(gate, scripts.ok)}
     with (
         upstreams(scripts.by_path(routes), "b") as (a, b),
-        balanced(a, b, **in_turn) as front,
+        balanced(a, b, **in_turn, limits=Limits(keepalive_expiry=60)) as front,
         asking(front, 2, "/wait"),
     ):
         a.wait_requests()

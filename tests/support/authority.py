@@ -22,12 +22,13 @@ class Authority:
         self.pem = directory / "authority.pem"
         self._ca.cert_pem.write_to_path(self.pem)
 
-    def certificate(self, *names: str) -> Certificate:
+    def certificate(self, *names: str, rsa_key: bool = False) -> Certificate:
         """PEM files of a certificate for these host names or addresses."""
         stem = "-".join(names).replace(":", "_")
         chain = self._directory / f"{stem}.pem"
         key = self._directory / f"{stem}.key"
-        issued = self._ca.issue_cert(*names)
+        kind = trustme.KeyType.RSA if rsa_key else trustme.KeyType.ECDSA
+        issued = self._ca.issue_cert(*names, key_type=kind)
         chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         issued.private_key_pem.write_to_path(key)
         return Certificate(chain, key)

@@ -58,13 +58,13 @@ class Visit:
 
 
 @contextlib.contextmanager
-def visit(url: str, directory: Path) -> Iterator[Visit]:
+def visit(url: str, directory: Path, *options: str) -> Iterator[Visit]:
     """Open the page in a browser of its own, with nothing remembered, until the block is left."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.fail(MISSING, pytrace=False)
     log = directory / "browser.log"
-    command = [program, *OPTIONS, f"--user-data-dir={directory / 'profile'}", url]
+    command = [program, *OPTIONS, *options, f"--user-data-dir={directory / 'profile'}", url]
     with (
         log.open("wb") as output,
         subprocess.Popen(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
 import sys
 import threading
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from .processes import ROOT
 from .waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 START = 30.0
@@ -74,6 +75,10 @@ class Gateway:
     def port(self) -> int:
         return self.ports[0]
 
+    @property
+    def admin_port(self) -> int:
+        return next(int(row.split()[1].rpartition(":")[2]) for row in self.lines if row.startswith("  admin"))
+
     def signal(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
@@ -108,3 +113,30 @@ def serving(*arguments: str | Path, stdout: IO[str] | None = None) -> Iterator[G
     with starting("serve", "--workers", "1", *arguments, stdout=stdout) as gateway:
         gateway.wait_line("ready", START)
         yield gateway
+
+
+def write(file: Path, routes: Sequence[Mapping[str, Any]], **sections: Any) -> Path:
+    """A configuration as JSON, which is YAML; in one step, since a gateway may be watching it.
+
+    The port is any that is free unless the section `server` says where to listen.
+    """
+    server = {"port": 0, **sections.pop("server", {})}
+    if "listeners" in server:
+        del server["port"]
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps({"server": server, "routes": routes, **sections}, indent=1))
+    new.replace(file)
+    return file
+
+
+@contextlib.contextmanager
+def configured(
+    folder: Path,
+    routes: Sequence[Mapping[str, Any]],
+    *,
+    stdout: IO[str] | None = None,
+    **sections: Any,
+) -> Iterator[Gateway]:
+    """A gateway with such a configuration, in `gateway.yaml` of the folder, once it is ready."""
+    with serving("-c", write(folder / "gateway.yaml", routes, **sections), stdout=stdout) as ready:
+        yield ready

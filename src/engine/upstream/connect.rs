@@ -168,6 +168,18 @@ impl Connector {
         if !origin.secure {
             return serve(io, weak, purpose, always).await;
         }
+        // Boxed: whoever connects without it would carry its state.
+        Box::pin(self.secure(io, weak, host, purpose, always)).await
+    }
+
+    async fn secure(
+        &self,
+        io: SocketIo,
+        socket: Weak<Socket>,
+        host: &str,
+        purpose: Purpose,
+        always: bool,
+    ) -> Result<Connection, Error> {
         let tls_error = |reason: String| Error::not_sent(Kind::Tls, reason);
         let config = self
             .tls(purpose)
@@ -179,7 +191,7 @@ impl Connector {
         // rustls names the certificate's fault, never a secret.
         let io = io.map_err(|error| tls_error(error.to_string()))?;
         let http2 = always || io.get_ref().1.alpn_protocol() == Some(b"h2");
-        serve(io, weak, purpose, http2).await
+        serve(io, socket, purpose, http2).await
     }
 
     async fn open_tcp(&self, host: &str, port: u16) -> Result<Stream, Error> {
@@ -208,7 +220,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if http2 {
-        let (sender, work) = sender::handshake(io).await?;
+        let (sender, work) = Box::pin(sender::handshake(io)).await?;
         return Ok(Connection {
             sender: Sender::Http2(sender),
             task: tokio::spawn(work).abort_handle(),

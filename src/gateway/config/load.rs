@@ -46,7 +46,11 @@ pub struct Loaded {
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let name = path.display().to_string();
     let text = read_file(path).map_err(|reason| ConfigError::unreadable(&name, reason))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
+    // Of a bare name it is empty, which is no folder.
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     from_text(&text, &name, folder, &environment, overrides)
 }
 

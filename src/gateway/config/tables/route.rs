@@ -7,6 +7,9 @@ use super::upstream::{
 };
 use super::{COUNT_OR_ANY, MOST, SIZE_OR_ANY, SOME_SECONDS_OR_NEVER};
 
+/// What is said of keys that are a mounted relay's, which speaks WebSocket itself.
+const TUNNELLED: &str = "no effect here, where frames pass octet by octet; taken so that a mounted Relay's parameters are";
+
 const URL: Kind = Kind::Secret("a URL such as http://host:8000/base");
 const TARGETS: Kind = Kind::Any(&[
     URL,
@@ -218,13 +221,13 @@ const UPSTREAM: &[Key] = &[
         name: "ws_ping_interval",
         kind: SOME_SECONDS_OR_NEVER,
         default: Default::Number(20.0),
-        about: "seconds of a WebSocket target's silence after which it gets a ping",
+        about: TUNNELLED,
     },
     Key {
         name: "ws_ping_timeout",
         kind: SOME_SECONDS_OR_NEVER,
         default: Default::Number(20.0),
-        about: "seconds that it may stay silent after that",
+        about: TUNNELLED,
     },
     Key {
         name: "ws_idle_timeout",
@@ -236,7 +239,7 @@ const UPSTREAM: &[Key] = &[
         name: "ws_max_message_size",
         kind: COUNT_OR_ANY,
         default: Default::Null,
-        about: "octets of one WebSocket message",
+        about: TUNNELLED,
     },
 ];
 

@@ -1,0 +1,261 @@
+"""What the gateway makes of requests that nobody should send, octet by octet."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .support import scripts
+from .support.client import Client, fetch
+from .support.gateway import configured
+from .support.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMITS = {
+    "header_timeout": 1,
+    "body_timeout": 1,
+    "keepalive_timeout": 2,
+    "max_header_size": 8192,
+    "max_headers": 30,
+    "max_body_size": 1000,
+}
+HOST = b"Host: h\r\n"
+TE = b"Transfer-Encoding: chunked\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+NEXT = b"GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+REFUSED = {
+    "two lengths": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "two lengths in a line": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 2\r\n\r\nab",
+    "a signed length": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: +1\r\n\r\na",
+    "a length in hex": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 0x1\r\n\r\na",
+    "a length with a space": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1 0\r\n\r\na",
+    "a length past 64 bits": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 18446744073709551617\r\n\r\na",
+    "another coding": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunked not last": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, x\r\n\r\n0\r\n\r\n",
+    "chunked with 1.0": b"POST / HTTP/1.0\r\n" + HOST + TE + b"\r\n0\r\n\r\n",
+    "a vertical tab": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "a folded line": b"GET / HTTP/1.1\r\n" + HOST + b"X-A: 1\r\n 2\r\n\r\n",
+    "a folded first line": b"GET / HTTP/1.1\r\n " + HOST + b"\r\n",
+    "a line without colon": b"GET / HTTP/1.1\r\n" + HOST + b"X-A\r\n\r\n",
+    "an empty name": b"GET / HTTP/1.1\r\n" + HOST + b": 1\r\n\r\n",
+    "NUL in a value": b"GET / HTTP/1.1\r\n" + HOST + b"X-A: a\0b\r\n\r\n",
+    "CR in a value": b"GET / HTTP/1.1\r\n" + HOST + b"X-A: a\rb\r\n\r\n",
+    "NUL in a name": b"GET / HTTP/1.1\r\n" + HOST + b"X\0A: a\r\n\r\n",
+    "two spaces": b"GET  / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a space in the target": b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a control in the target": b"GET /a\x01 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "another version": b"GET / HTTP/1.2\r\n" + HOST + b"\r\n",
+    "version 0.9": b"GET /\r\n\r\n",
+    "a method that is none": b"G(T / HTTP/1.1\r\n" + HOST + b"\r\n",
+}  # fmt: skip
+
+FRAMED = {
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "a host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "chunked twice": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "a user": b"GET http://u@h/ HTTP/1.1\r\n" + HOST + b"\r\n",
+}  # fmt: skip
+"""Wrong, but where they end is not in doubt: the next request is one."""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream(scripts.reflect) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def port(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("gateway")
+    routes = [
+        {"path": "/public", "targets": f"{upstream.url}/base"},
+        {"path": "/admin", "targets": f"{upstream.url}/secret"},
+        {"targets": upstream.url},
+    ]
+    with configured(folder, routes, server={"limits": LIMITS}) as gateway:
+        yield gateway.port
+
+
+def answers(port: int, octets: bytes) -> list[tuple[int, bytes]]:
+    """All that comes back for octets behind which the client sends FIN: statuses and bodies."""
+    with Client(port) as client:
+        client.send(octets)
+        client.finish()
+        found: list[tuple[int, bytes]] = []
+        try:
+            while True:
+                response = client.read()
+                found.append((response.status, response.body))
+        except EOFError:
+            return found
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_and_nothing_behind_it_is_read(
+    port: int, upstream: Upstream, name: str
+) -> None:
+    before = len(upstream.requests)
+    with Client(port) as client:
+        client.send(REFUSED[name], SMUGGLED)
+        answer = client.read_until_closed()
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 505 ", b"HTTP/1.0 400 "))
+    assert answer.count(b"HTTP/1.") == 1
+    assert upstream.requests[before:] == []
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_it_is_refused_and_the_next_one_is_not(port: int, upstream: Upstream, name: str) -> None:
+    before = len(upstream.requests)
+    (refused, _), *others = answers(port, FRAMED[name] + NEXT)
+    assert refused == 400
+    assert [status for status, _ in others] in ([], [200])
+    assert all(request.target == b"/next" for request in upstream.requests[before:])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 5\r\n" + TE,
+        TE + b"Content-Length: 5\r\n",
+        b"Content-Length: 0\r\ntransfer-encoding: Chunked\r\n",
+    ],
+)
+def test_two_framings_are_one_upstream(port: int, upstream: Upstream, head: bytes) -> None:
+    """Refused, or chunked counts and nothing behind it is read (RFC 9112 §6.1)."""
+    before = len(upstream.requests)
+    with Client(port) as client:
+        client.send(b"POST /both HTTP/1.1\r\n", HOST, head, b"\r\n0\r\n\r\n", SMUGGLED)
+        answer = client.read_until_closed()
+    assert answer.count(b"HTTP/1.1 ") - answer.count(b"/both HTTP/1.1 ") <= 2
+    assert b"GET /smuggled" not in answer
+    for request in upstream.requests[before:]:
+        assert request.target == b"/both"
+        assert len(request.values("content-length")) + len(request.values("transfer-encoding")) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"5\nhello\r\n0\r\n\r\n",
+        b"5\r\nhello0\r\n\r\n",
+        b"5 ;x\rhello\r\n0\r\n\r\n",
+        b"-1\r\nx\r\n0\r\n\r\n",
+        b"0x5\r\nhello\r\n0\r\n\r\n",
+        b"10000000000000000\r\nx\r\n0\r\n\r\n",
+        b"\r\n5\r\nhello\r\n0\r\n\r\n",
+    ],
+)
+def test_wrong_chunks_never_look_like_a_request(
+    port: int, upstream: Upstream, body: bytes
+) -> None:
+    before = len(upstream.requests)
+    with Client(port) as client:
+        client.send(b"POST /chunks HTTP/1.1\r\n", HOST, TE, b"\r\n", body, SMUGGLED)
+        client.finish()
+        answer = client.read_until_closed()
+    assert b"smuggled" not in answer
+    assert b" 200 OK" not in answer
+    for request in upstream.requests[before:]:
+        request.connection.wait_closed()
+        assert not request.complete.is_set()
+
+
+def test_bare_line_feeds_mean_one_thing(port: int, upstream: Upstream) -> None:
+    """Refused or taken for line ends, they never become part of what goes upstream."""
+    before = len(upstream.requests)
+    for octets in (
+        b"GET /lf HTTP/1.1\nHost: h\n\n",
+        b"GET /lf HTTP/1.1\r\nHost: h\r\nX-A: 1\nX-B: 2\r\n\r\n",
+        b"POST /lf HTTP/1.1\r\nHost: h\r\nX: x\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ):
+        for status, body in answers(port, octets):
+            assert status in (200, 400)
+            assert b"\n" not in body.replace(b"\r\n", b"")
+    assert all(request.target == b"/lf" for request in upstream.requests[before:])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "/public/.%2E/admin",
+        "/public/..%2fadmin",
+        "/public/..%5cadmin",
+        "/public\\..\\admin",
+        "/public/x/../../admin",
+        "/public/..;/admin",
+        "//admin",
+        "/./admin",
+        "/%61dmin/../admin/../public",
+        "/public/%2e%2e%2fadmin",
+        "/admin%2fx/..",
+    ],
+)
+def test_no_route_is_reached_through_another(port: int, upstream: Upstream, path: str) -> None:
+    before = len(upstream.requests)
+    answer = fetch(port, path)
+    assert answer.status == 400
+    assert upstream.requests[before:] == []
+
+
+def test_other_paths_pass_as_they_came(port: int) -> None:
+    for path, arrives in (
+        ("/public/a%2Fb//c;d?e=../../admin", b"/base/a%2Fb//c;d?e=../../admin"),
+        ("/publicity/..x/.../%00", b"/publicity/..x/.../%00"),
+        ("/%61dmin/x", b"/secret/x"),
+        ("/public", b"/base"),
+        ("/public?x", b"/base?x"),
+    ):
+        assert fetch(port, path).body.split(b" ")[1] == arrives
+
+
+def test_heads_and_bodies_are_bounded(port: int, upstream: Upstream) -> None:
+    before = len(upstream.requests)
+    assert fetch(port, headers=[("X-A", "a" * 10_000)]).status == 431
+    assert fetch(port, headers=[("X-A", "a")] * 40).status == 431
+    assert fetch(port, b"/" + b"a" * 10_000).status in (414, 431)
+    assert fetch(port, method="POST", body=b"a" * 1001).status == 413
+    assert upstream.requests[before:] == []
+    with Client(port) as client:
+        client.start("POST", chunked=True)
+        client.send_chunks([b"a" * 600] * 2, last=False)
+        assert client.read().status == 413
+    assert fetch(port, method="POST", body=b"a" * 1000).status == 200
+    for request in upstream.requests[before:-1]:
+        request.connection.wait_closed()
+        assert not request.complete.is_set()
+
+
+def test_who_is_slow_is_let_go(port: int, upstream: Upstream) -> None:
+    """A head that never ends, however it drips, and a body that stops; others are served."""
+    began = time.monotonic()
+    with Client(port) as silent, Client(port) as dripping, Client(port) as stopping:
+        stopping.start("POST", length=100)
+        stopping.send(b"some")
+        dripping.send(b"GET / HTTP/1.1\r\nHost: h\r\nX-A: ")
+        assert fetch(port).status == 200
+        ended = b""
+        while not ended:
+            try:
+                # An octet at a time does not put the end off.
+                dripping.sock.settimeout(0.1)
+                dripping.send(b"a")
+                ended = dripping.sock.recv(1000) or b"closed"
+            except TimeoutError:
+                assert time.monotonic() - began < 9
+            except ConnectionError:
+                ended = b"reset"
+        assert ended in (b"closed", b"reset") or ended.startswith(b"HTTP/1.1 408 ")
+        assert silent.read_until_closed() == b""
+        assert stopping.read().status == 408
+    request = next(r for r in upstream.requests if r.method == b"POST" and r.body == b"some")
+    request.connection.wait_closed()
+    assert not request.complete.is_set()
