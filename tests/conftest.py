@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from asgi_relay import Relay
+
 from .support.apps import FRAMEWORKS
 from .support.authority import Authority
 from .support.leaks import Leaks
@@ -59,6 +61,17 @@ def collected() -> Iterator[None]:
     """
     yield
     gc.collect()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_relay_outlives_its_file() -> Iterator[None]:
+    """Some frameworks keep an app that a test has mounted a relay in for as long as the process
+    lives, and the engine with it; a later file may want to see it end.
+    """
+    yield
+    running = [found for found in gc.get_objects() if type(found) is Relay]
+    for relay in running:
+        asyncio.run(relay.shutdown())
 
 
 @pytest.fixture
