@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -193,7 +194,9 @@ where
         builder.max_headers(limits.max_headers);
     }
     loop {
-        let connection = builder.serve_connection(TokioIo::new(io), service.clone());
+        let service = service.clone();
+        let service = service_fn(move |request| service.call(request));
+        let connection = builder.serve_connection(TokioIo::new(io), service);
         let connection = Box::new(connection.with_upgrades());
         let resting = watched(watch, connection, |connection| {
             connection.graceful_shutdown();
@@ -228,6 +231,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(size);
+    let service = service_fn(move |request| service.call(request));
     let connection = Box::new(builder.serve_connection(io, service));
     watched(watch, connection, |connection| {
         connection.graceful_shutdown();

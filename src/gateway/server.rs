@@ -126,7 +126,18 @@ fn bind_all<'a>(
     binds: impl Iterator<Item = &'a Bind>,
     workers: usize,
 ) -> Result<Vec<Bound>, PlanError> {
-    binds.map(|bind| bind::bind(bind, workers)).collect()
+    let mut bound = Vec::new();
+    for bind in binds {
+        match bind::bind(bind, workers) {
+            Ok(one) => bound.push(one),
+            Err(error) => {
+                // Nothing is left behind, in the file system either.
+                bound.iter().for_each(|one: &Bound| bind::unbind(&one.bind));
+                return Err(error);
+            }
+        }
+    }
+    Ok(bound)
 }
 
 impl Handle {

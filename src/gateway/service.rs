@@ -1,7 +1,6 @@
 //! One request: which route, whether it may pass, what the client gets.
 
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,32 +44,6 @@ pub struct Client {
 #[derive(Debug, Clone)]
 pub struct Service(pub Arc<Client>);
 
-impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response<Answer>;
-    type Error = Error;
-    // Boxed: a connection that waits for a request does not keep what one needs.
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let multiplexed = request.version() == Version::HTTP_2;
-        match self.begin(request) {
-            Ok((passage, log, account)) => {
-                let client = Arc::clone(&self.0);
-                Box::pin(async move {
-                    let worker = Arc::clone(&client.worker);
-                    let mut response = passage.pass(client, log, account).await?;
-                    part(&worker, multiplexed, &mut response);
-                    Ok(response)
-                })
-            }
-            Err(mut response) => {
-                part(&self.0.worker, multiplexed, &mut response);
-                Box::pin(std::future::ready(Ok(response)))
-            }
-        }
-    }
-}
-
 /// Tells a client in HTTP/1.1 that a gateway which stops does not keep its connection.
 fn part(worker: &Worker, multiplexed: bool, response: &mut Response<Answer>) {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -81,6 +54,25 @@ fn part(worker: &Worker, multiplexed: bool, response: &mut Response<Answer>) {
 }
 
 impl Service {
+    /// Serves a request. What can be decided without waiting is decided before there is a future.
+    pub fn call(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Answer>, Error>> + Send + use<> {
+        let multiplexed = request.version() == Version::HTTP_2;
+        let begun = self.begin(request);
+        let client = Arc::clone(&self.0);
+        async move {
+            let worker = Arc::clone(&client.worker);
+            let mut response = match begun {
+                Ok((passage, log, account)) => passage.pass(client, log, account).await?,
+                Err(response) => response,
+            };
+            part(&worker, multiplexed, &mut response);
+            Ok(response)
+        }
+    }
+
     /// Makes a request ready to be sent, or answers it.
     #[expect(clippy::result_large_err, reason = "both are moved on at once")]
     fn begin(

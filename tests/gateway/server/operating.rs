@@ -294,6 +294,21 @@ fn unix_sockets_work_on_both_sides() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_nothing_behind() {
+    let folder = Folder::new("nothing");
+    let path = folder.0.join("front.sock");
+    let taken = Upstream::bind();
+    let text = format!(
+        "server:\n  workers: 1\n  listeners: [{{unix: {}}}, {{host: 127.0.0.1, port: {}}}]\n  \
+         reverse_proxy:\n    - path: /\n",
+        path.display(),
+        taken.address().port()
+    );
+    assert!(asgi_relay::gateway::Gateway::start(settings(&text)).is_err());
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_port_that_is_taken_is_told() {
     let taken = Upstream::bind();
     let port = taken.address().port();
