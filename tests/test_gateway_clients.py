@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from .support.asgi import Receive, Scope, Send
     from .support.authority import Authority
-    from .support.exchange import Exchange
 
 KINDS = ["http1", "h2c", "tls-http1", "tls-http2"]
 COOKIES = ["a=1; Path=/", "b=2, 3; HttpOnly", "a=4; Path=/x"]
@@ -35,7 +34,7 @@ class Site:
     def __init__(self, upstream: Upstream, gate: Gate) -> None:
         self.upstream = upstream
         self.gate = gate
-        self.options: dict[str, dict[str, object]] = {}
+        self.options: dict[str, dict[str, Any]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def client(site: Site, kind: str) -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=PATIENCE, trust_env=False, **site.options[kind]) as client:  # type: ignore[arg-type]
+    with httpx.Client(timeout=PATIENCE, trust_env=False, **site.options[kind]) as client:
         yield client
 
 
@@ -134,8 +133,13 @@ def test_a_download_that_is_given_up_ends_upstream(client: httpx.Client, site: S
 def test_many_requests_at_once(site: Site, kind: str) -> None:
     async def run() -> None:
         limits = httpx.Limits(max_connections=20)
-        options = {"timeout": PATIENCE, "trust_env": False, "limits": limits, **site.options[kind]}
-        async with httpx.AsyncClient(**options) as client:  # type: ignore[arg-type]
+        options: dict[str, Any] = {
+            "timeout": PATIENCE,
+            "trust_env": False,
+            "limits": limits,
+            **site.options[kind],
+        }
+        async with httpx.AsyncClient(**options) as client:
             answers = await asyncio.gather(*(client.get(f"/reflect?{n}") for n in range(100)))
             lines = [answer.content.split(b"\r\n")[0] for answer in answers]
             assert lines == [b"GET /reflect?%d HTTP/1.1" % number for number in range(100)]

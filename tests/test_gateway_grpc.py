@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,10 @@ from .support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .support.authority import Authority
+    from .support.gateway import Gateway
 
 BIG = bytes(range(256)) * 4 * 3000
 """Nearly as large as gRPC lets a message be."""
@@ -35,11 +39,14 @@ class Service(grpc.GenericRpcHandler):
         self.began = threading.Event()
         self.ended = threading.Event()
         self.gate = threading.Semaphore(0)
+        self.waiting = threading.Semaphore(0)
+        """Released by each call that waits for the gate."""
 
     def service(self, details: Any) -> Any:
         return {
             "/test.Service/Echo": grpc.unary_unary_rpc_method_handler(self.echo),
             "/test.Service/Fail": grpc.unary_unary_rpc_method_handler(self.fail),
+            "/test.Service/Late": grpc.unary_unary_rpc_method_handler(self.late),
             "/test.Service/Wait": grpc.unary_unary_rpc_method_handler(self.wait),
             "/test.Service/Count": grpc.unary_stream_rpc_method_handler(self.count),
             "/test.Service/Break": grpc.unary_stream_rpc_method_handler(self.break_off),
@@ -58,6 +65,11 @@ class Service(grpc.GenericRpcHandler):
         context.abort(grpc.StatusCode.NOT_FOUND, "nothing called “ä” is here")
         raise AssertionError
 
+    def late(self, request: bytes, context: Any) -> bytes:
+        """Answers when the gate is opened."""
+        self.waiting.release()
+        return request if self.gate.acquire(timeout=PATIENCE) else b""
+
     def wait(self, request: bytes, context: Any) -> bytes:
         """Answers when the call is over, which nobody hears."""
         context.add_callback(self.ended.set)
@@ -68,6 +80,7 @@ class Service(grpc.GenericRpcHandler):
     def count(self, request: bytes, context: Any) -> Iterator[bytes]:
         """A message each time the gate is opened."""
         context.add_callback(self.ended.set)
+        self.waiting.release()
         for number in range(int(request)):
             while not self.gate.acquire(timeout=0.05):
                 if not context.is_active():
@@ -90,8 +103,10 @@ class Service(grpc.GenericRpcHandler):
 class Calls:
     """A channel through the gateway, and the service at its end."""
 
-    def __init__(self, channel: grpc.Channel, service: Service) -> None:
+    def __init__(self, channel: Any, service: Service, gateway: Gateway) -> None:
         self.service = service
+        self.gateway = gateway
+        self.late = channel.unary_unary("/test.Service/Late")
         self.echo = channel.unary_unary("/test.Service/Echo")
         self.fail = channel.unary_unary("/test.Service/Fail")
         self.wait = channel.unary_unary("/test.Service/Wait")
@@ -103,37 +118,44 @@ class Calls:
         self.chat = channel.stream_stream("/test.Service/Chat")
 
 
+@contextlib.contextmanager
+def through(authority: Authority, folder: Path, *, secure: bool) -> Iterator[Calls]:
+    """A server and a channel to it through a gateway, with TLS on both its sides or on none."""
+    service = Service()
+    issued = authority.certificate("localhost")
+    sections: dict[str, Any] = {"server": {"host": "localhost"}}
+    with ThreadPoolExecutor(32) as pool:
+        server = grpc.server(pool, [service])
+        if secure:
+            pair = [(issued.key.read_bytes(), issued.chain.read_bytes())]
+            port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials(pair))
+            route = {"targets": f"https://localhost:{port}", "tls": {"ca_file": str(authority.pem)}}
+            files = {"cert_file": str(issued.chain), "key_file": str(issued.key)}
+            sections["ssl"] = {"enabled": True, **files}
+        else:
+            port = server.add_insecure_port("localhost:0")
+            route = {"targets": f"http://localhost:{port}", "http2": "always"}
+        server.start()
+        dead = {"path": "/test.Dead", "targets": "http://127.0.0.1:1", "http2": "always"}
+        with configured(folder, [route, dead], **sections) as gateway:
+            to = f"localhost:{gateway.port}"
+            if secure:
+                trust = grpc.ssl_channel_credentials(authority.pem.read_bytes())
+                channel = grpc.secure_channel(to, trust, LOCAL)
+            else:
+                channel = grpc.insecure_channel(to, LOCAL)
+            with channel:
+                yield Calls(channel, service, gateway)
+        server.stop(None).wait()
+
+
 @pytest.fixture(scope="module", params=["h2c", "tls"])
 def opened(
     request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Calls]:
-    service = Service()
-    issued = authority.certificate("localhost")
-    pool = ThreadPoolExecutor(16)
-    server = grpc.server(pool, [service])
-    root, key = authority.pem.read_bytes(), issued.key.read_bytes()
-    sections: dict[str, Any] = {"server": {"host": "localhost"}}
-    if request.param == "tls":
-        pair = [(key, issued.chain.read_bytes())]
-        port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials(pair))
-        route = {"targets": f"https://localhost:{port}", "tls": {"ca_file": str(authority.pem)}}
-        files = {"cert_file": str(issued.chain), "key_file": str(issued.key)}
-        sections["ssl"] = {"enabled": True, **files}
-    else:
-        port = server.add_insecure_port("localhost:0")
-        route = {"targets": f"http://localhost:{port}", "http2": "always"}
-    server.start()
-    dead = {"path": "/test.Dead", "targets": "http://127.0.0.1:1", "http2": "always"}
-    with configured(tmp_path_factory.mktemp("gateway"), [route, dead], **sections) as gateway:
-        to = f"localhost:{gateway.port}"
-        if request.param == "tls":
-            channel = grpc.secure_channel(to, grpc.ssl_channel_credentials(root), LOCAL)
-        else:
-            channel = grpc.insecure_channel(to, LOCAL)
-        with channel:
-            yield Calls(channel, service)
-    server.stop(None).wait()
-    pool.shutdown()
+    folder = tmp_path_factory.mktemp("gateway")
+    with through(authority, folder, secure=request.param == "tls") as calls:
+        yield calls
 
 
 @pytest.fixture
@@ -144,7 +166,7 @@ def calls(opened: Calls) -> Calls:
 
 
 def test_a_unary_call_with_metadata(calls: Calls) -> None:
-    metadata = [("x-mine", "mine"), ("x-more-bin", b"\1\2")]
+    metadata = (("x-mine", "mine"), ("x-more-bin", b"\1\2"))
     answer, call = calls.echo.with_call(b"hello", timeout=PATIENCE, metadata=metadata)
     assert answer == b"hello"
     assert call.code() is grpc.StatusCode.OK
@@ -230,3 +252,20 @@ def test_a_deadline(calls: Calls) -> None:
     error: Any = failed.value
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert calls.service.ended.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_calls_in_flight_are_finished_when_it_ends(
+    authority: Authority, tmp_path: Path, secure: bool
+) -> None:
+    with through(authority, tmp_path, secure=secure) as calls:
+        futures = [calls.late.future(b"%d" % n, timeout=PATIENCE) for n in range(20)]
+        stream = calls.count(b"2", timeout=PATIENCE)
+        for _ in (*futures, stream):
+            assert calls.service.waiting.acquire(timeout=PATIENCE)
+        calls.gateway.signal(signal.SIGTERM)
+        calls.gateway.wait_line("SIGTERM")
+        calls.service.gate.release(30)
+        assert [future.result() for future in futures] == [b"%d" % n for n in range(20)]
+        assert list(stream) == [b"0", b"1"]
+        assert calls.gateway.wait() == 0

@@ -24,29 +24,30 @@ LIMITS = {
     "max_body_size": 1000,
 }
 HOST = b"Host: h\r\n"
+GET, POST = (b"%s / HTTP/1.1\r\n" % method + HOST for method in (b"GET", b"POST"))
 TE = b"Transfer-Encoding: chunked\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 NEXT = b"GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 REFUSED = {
-    "two lengths": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "two lengths in a line": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 2\r\n\r\nab",
-    "a signed length": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: +1\r\n\r\na",
-    "a length in hex": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 0x1\r\n\r\na",
-    "a length with a space": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1 0\r\n\r\na",
-    "a length past 64 bits": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 18446744073709551617\r\n\r\na",
-    "another coding": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "chunked not last": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, x\r\n\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "two lengths in a line": POST + b"Content-Length: 1, 2\r\n\r\nab",
+    "a signed length": POST + b"Content-Length: +1\r\n\r\na",
+    "a length in hex": POST + b"Content-Length: 0x1\r\n\r\na",
+    "a length with a space": POST + b"Content-Length: 1 0\r\n\r\na",
+    "a length past 64 bits": POST + b"Content-Length: 18446744073709551617\r\n\r\na",
+    "another coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunked not last": POST + b"Transfer-Encoding: chunked, x\r\n\r\n0\r\n\r\n",
     "chunked with 1.0": b"POST / HTTP/1.0\r\n" + HOST + TE + b"\r\n0\r\n\r\n",
-    "a vertical tab": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
-    "a space before the colon": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-    "a folded line": b"GET / HTTP/1.1\r\n" + HOST + b"X-A: 1\r\n 2\r\n\r\n",
+    "a vertical tab": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "a folded line": GET + b"X-A: 1\r\n 2\r\n\r\n",
     "a folded first line": b"GET / HTTP/1.1\r\n " + HOST + b"\r\n",
-    "a line without colon": b"GET / HTTP/1.1\r\n" + HOST + b"X-A\r\n\r\n",
-    "an empty name": b"GET / HTTP/1.1\r\n" + HOST + b": 1\r\n\r\n",
-    "NUL in a value": b"GET / HTTP/1.1\r\n" + HOST + b"X-A: a\0b\r\n\r\n",
-    "CR in a value": b"GET / HTTP/1.1\r\n" + HOST + b"X-A: a\rb\r\n\r\n",
-    "NUL in a name": b"GET / HTTP/1.1\r\n" + HOST + b"X\0A: a\r\n\r\n",
+    "a line without colon": GET + b"X-A\r\n\r\n",
+    "an empty name": GET + b": 1\r\n\r\n",
+    "NUL in a value": GET + b"X-A: a\0b\r\n\r\n",
+    "CR in a value": GET + b"X-A: a\rb\r\n\r\n",
+    "NUL in a name": GET + b"X\0A: a\r\n\r\n",
     "two spaces": b"GET  / HTTP/1.1\r\n" + HOST + b"\r\n",
     "a space in the target": b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n",
     "a control in the target": b"GET /a\x01 HTTP/1.1\r\n" + HOST + b"\r\n",
@@ -59,7 +60,7 @@ FRAMED = {
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "a host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
-    "chunked twice": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     "a user": b"GET http://u@h/ HTTP/1.1\r\n" + HOST + b"\r\n",
 }  # fmt: skip
 """Wrong, but where they end is not in doubt: the next request is one."""
@@ -72,11 +73,21 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def port(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def cut() -> Iterator[Upstream]:
+    """Where uploads go that break off, maybe only after their client has been told."""
+    with Upstream(scripts.reflect) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def port(
+    upstream: Upstream, cut: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("gateway")
     routes = [
         {"path": "/public", "targets": f"{upstream.url}/base"},
         {"path": "/admin", "targets": f"{upstream.url}/secret"},
+        {"path": "/cut", "targets": cut.url},
         {"targets": upstream.url},
     ]
     with configured(folder, routes, server={"limits": LIMITS}) as gateway:
@@ -84,10 +95,9 @@ def port(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def answers(port: int, octets: bytes) -> list[tuple[int, bytes]]:
-    """All that comes back for octets behind which the client sends FIN: statuses and bodies."""
+    """All that comes back until the gateway closes: statuses and bodies."""
     with Client(port) as client:
         client.send(octets)
-        client.finish()
         found: list[tuple[int, bytes]] = []
         try:
             while True:
@@ -133,8 +143,8 @@ def test_two_framings_are_one_upstream(port: int, upstream: Upstream, head: byte
     with Client(port) as client:
         client.send(b"POST /both HTTP/1.1\r\n", HOST, head, b"\r\n0\r\n\r\n", SMUGGLED)
         answer = client.read_until_closed()
-    assert answer.count(b"HTTP/1.1 ") - answer.count(b"/both HTTP/1.1 ") <= 2
-    assert b"GET /smuggled" not in answer
+    assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 400 "))
+    assert b"HTTP/1.1 " not in answer.partition(b"\r\n\r\n")[2].replace(b"/both HTTP/1.1", b"")
     for request in upstream.requests[before:]:
         assert request.target == b"/both"
         assert len(request.values("content-length")) + len(request.values("transfer-encoding")) == 1
@@ -152,17 +162,14 @@ def test_two_framings_are_one_upstream(port: int, upstream: Upstream, head: byte
         b"\r\n5\r\nhello\r\n0\r\n\r\n",
     ],
 )
-def test_wrong_chunks_never_look_like_a_request(
-    port: int, upstream: Upstream, body: bytes
-) -> None:
-    before = len(upstream.requests)
+def test_wrong_chunks_never_look_like_a_request(port: int, cut: Upstream, body: bytes) -> None:
     with Client(port) as client:
-        client.send(b"POST /chunks HTTP/1.1\r\n", HOST, TE, b"\r\n", body, SMUGGLED)
+        client.send(b"POST /cut HTTP/1.1\r\n", HOST, TE, b"\r\n", body, SMUGGLED)
         client.finish()
         answer = client.read_until_closed()
     assert b"smuggled" not in answer
     assert b" 200 OK" not in answer
-    for request in upstream.requests[before:]:
+    for request in cut.requests:
         request.connection.wait_closed()
         assert not request.complete.is_set()
 
@@ -175,10 +182,10 @@ def test_bare_line_feeds_mean_one_thing(port: int, upstream: Upstream) -> None:
         b"GET /lf HTTP/1.1\r\nHost: h\r\nX-A: 1\nX-B: 2\r\n\r\n",
         b"POST /lf HTTP/1.1\r\nHost: h\r\nX: x\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ):
-        for status, body in answers(port, octets):
+        for status, body in answers(port, octets + NEXT):
             assert status in (200, 400)
             assert b"\n" not in body.replace(b"\r\n", b"")
-    assert all(request.target == b"/lf" for request in upstream.requests[before:])
+    assert {request.target for request in upstream.requests[before:]} <= {b"/lf", b"/next"}
 
 
 @pytest.mark.parametrize(
@@ -217,19 +224,20 @@ def test_other_paths_pass_as_they_came(port: int) -> None:
         assert fetch(port, path).body.split(b" ")[1] == arrives
 
 
-def test_heads_and_bodies_are_bounded(port: int, upstream: Upstream) -> None:
+def test_heads_and_bodies_are_bounded(port: int, upstream: Upstream, cut: Upstream) -> None:
     before = len(upstream.requests)
     assert fetch(port, headers=[("X-A", "a" * 10_000)]).status == 431
     assert fetch(port, headers=[("X-A", "a")] * 40).status == 431
     assert fetch(port, b"/" + b"a" * 10_000).status in (414, 431)
     assert fetch(port, method="POST", body=b"a" * 1001).status == 413
     assert upstream.requests[before:] == []
+    assert fetch(port, method="POST", body=b"a" * 1000).status == 200
+    # Of a chunked one the size shows too late to keep its beginning back.
     with Client(port) as client:
-        client.start("POST", chunked=True)
+        client.start("POST", "/cut/large", chunked=True)
         client.send_chunks([b"a" * 600] * 2, last=False)
         assert client.read().status == 413
-    assert fetch(port, method="POST", body=b"a" * 1000).status == 200
-    for request in upstream.requests[before:-1]:
+    for request in cut.requests:
         request.connection.wait_closed()
         assert not request.complete.is_set()
 

@@ -105,7 +105,7 @@ def test_no_secret_is_in_the_access_log(upstream: Upstream, tmp_path: Path, form
     log = tmp_path / "access.log"
     target = upstream.url.replace("//", "//ada:hush-5@")
     with refusing() as dead:
-        routes = [
+        routes: list[dict[str, Any]] = [
             {"path": "/in", "targets": target, "extra_request_headers": {"x-k": "hush-6"}},
             {"path": "/dead", "targets": dead.replace("//", "//ada:hush-7@")},
         ]
@@ -148,8 +148,11 @@ def test_request_ids_and_traces(upstream: Upstream, tmp_path: Path) -> None:
         assert forged["x-request-id"] != b"a b<script>"
 
 
-def test_who_asks_too_often_is_told_when_to_come_again(upstream: Upstream, tmp_path: Path) -> None:
-    routes = [
+@pytest.mark.parametrize("workers", [1, 3])
+def test_who_asks_too_often_is_told_when_to_come_again(
+    upstream: Upstream, tmp_path: Path, workers: int
+) -> None:
+    routes: list[dict[str, Any]] = [
         {"path": "/mine", "targets": upstream.url, "rate_limit": {"rate": 0.02, "burst": 3}},
         {
             "path": "/key",
@@ -158,9 +161,9 @@ def test_who_asks_too_often_is_told_when_to_come_again(upstream: Upstream, tmp_p
         },
         {"targets": upstream.url},
     ]
-    with configured(tmp_path, routes) as gateway, Client(gateway.port) as client:
+    with configured(tmp_path, routes, workers=workers) as gateway:
         # What a client says of itself does not make it another one.
-        answers = [client.request(target="/mine", headers=HEARSAY[:1]) for _ in range(4)]
+        answers = [fetch(gateway.port, "/mine", headers=HEARSAY[:1]) for _ in range(4)]
         assert [answer.status for answer in answers] == [200, 200, 200, 429]
         assert 1 <= int(answers[-1].value("retry-after") or 0) <= 50
         assert fetch(gateway.port, "/mine").status == 429
@@ -168,7 +171,7 @@ def test_who_asks_too_often_is_told_when_to_come_again(upstream: Upstream, tmp_p
             fetch(gateway.port, "/key", headers=[("X-Api-Key", key)]).status for key in "aabba"
         ]
         assert statuses == [200, 429, 200, 429, 429]
-        assert client.request(target="/other").status == 200
+        assert fetch(gateway.port, "/other").status == 200
 
 
 def metrics(port: int) -> dict[str, float]:
@@ -184,7 +187,7 @@ def test_health_and_metrics(upstream: Upstream, tmp_path: Path) -> None:
         {"path": "/a", "targets": upstream.url},
         {"path": "/dead", "targets": "http://127.0.0.1:1", "max_retries": 2},
     ]
-    with configured(tmp_path, routes, admin={"port": 0}) as gateway:
+    with configured(tmp_path, routes, admin={"port": 0}, workers=3) as gateway:
         health = fetch(gateway.admin_port, "/healthz")
         assert (health.status, health.body) == (200, b"ok\n")
         assert fetch(gateway.port, "/metrics").status == 404
@@ -201,7 +204,9 @@ def test_health_and_metrics(upstream: Upstream, tmp_path: Path) -> None:
     assert found['asgi_relay_requests_in_flight{route="/a"}'] == 0
     for histogram in ("request_duration", "time_to_first_byte"):
         name = f"asgi_relay_{histogram}_seconds"
-        buckets = [count for key, count in found.items() if key.startswith(f"{name}_bucket{{{labels}")]
+        buckets = [
+            count for key, count in found.items() if key.startswith(f"{name}_bucket{{{labels}")
+        ]
         assert buckets == sorted(buckets)
         assert buckets[-1] == found[f"{name}_count{{{labels}}}"] == 4
     assert found['asgi_relay_retries_total{route="/dead"}'] == 2

@@ -120,9 +120,7 @@ def test_the_certificate_is_the_name_s(
 
 
 @pytest.mark.parametrize("name", ["unknown.test", "wild.test", "a.b.wild.test", None])
-def test_other_names_are_shown_the_first(
-    authority: Authority, port: int, name: str | None
-) -> None:
+def test_other_names_are_shown_the_first(authority: Authority, port: int, name: str | None) -> None:
     context = authority.client()
     context.check_hostname = False
     with shake(port, context, name) as sock:

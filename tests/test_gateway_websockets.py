@@ -63,7 +63,7 @@ class Chat:
     def client(self, path: str = "/", **options: Any) -> Iterator[ClientConnection]:
         url = f"{self.scheme}://localhost:{self.port}{path}"
         # Without "v2" this server refuses.
-        settings = {"max_size": None, "proxy": None, "subprotocols": ["v2"]}
+        settings: dict[str, Any] = {"max_size": None, "proxy": None, "subprotocols": ["v2"]}
         settings |= {**self.options, **options}
         seen = len(self.connections)
         with connect(url, open_timeout=PATIENCE, close_timeout=PATIENCE, **settings) as client:
@@ -91,7 +91,7 @@ def chat(
             "tls": {"ca_file": str(authority.pem)},
         }
         front: dict[str, Any] = {"host": "localhost"}
-        sections = {}
+        sections: dict[str, Any] = {}
         if secure:
             issued = authority.certificate("localhost")
             sections["ssl"] = {

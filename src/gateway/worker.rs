@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle as Task;
 
@@ -156,20 +157,19 @@ pub fn deal(threads: &[Thread], bound: Bound) {
 }
 
 async fn work(worker: &Arc<Worker>, mut commands: UnboundedReceiver<Command>) {
-    let mut listening: Vec<(Bind, Task<()>)> = Vec::new();
+    let mut listening: Vec<Listener> = Vec::new();
     worker.plan().begin();
     let sweeping = tokio::spawn(sweep(Arc::clone(worker)));
     let grace = loop {
         match commands.recv().await {
             Some(Command::Listen(bind, socket)) => {
-                let task = tokio::spawn(listen(Arc::clone(worker), bind.clone(), socket));
-                listening.push((bind, task));
+                listening.push(Listener::new(worker, bind, socket));
             }
-            Some(Command::Unlisten(bind)) => listening.retain(|(own, task)| {
-                if *own == bind {
-                    task.abort();
+            Some(Command::Unlisten(bind)) => listening.retain(|listener| {
+                if listener.bind == bind {
+                    listener.stop.notify_one();
                 }
-                *own != bind
+                listener.bind != bind
             }),
             Some(Command::Begin(plan)) => plan.begin(),
             Some(Command::Admin(socket, admin)) => {
@@ -179,10 +179,18 @@ async fn work(worker: &Arc<Worker>, mut commands: UnboundedReceiver<Command>) {
             None => break Duration::ZERO,
         }
     };
-    // What the system has accepted already is served, too.
-    tokio::task::yield_now().await;
-    for (_, task) in listening {
-        task.abort();
+    for listener in &listening {
+        listener.stop.notify_one();
+    }
+    for listener in listening {
+        // Where there is no room for what is left, it is not waited for.
+        let abort = listener.task.abort_handle();
+        if tokio::time::timeout(LAST_WORDS, listener.task)
+            .await
+            .is_err()
+        {
+            abort.abort();
+        }
     }
     drain(worker, grace).await;
     sweeping.abort();
@@ -254,46 +262,110 @@ impl Acceptor {
             Self::Unix(socket) => Ok((Stream::Unix(socket.accept().await?.0), None)),
         }
     }
+
+    /// What waits to be accepted; the socket is closed behind it.
+    fn rest(self) -> Vec<(Stream, Option<std::net::IpAddr>)> {
+        let mut found = Vec::new();
+        match self {
+            Self::Tcp(socket) => {
+                let Ok(socket) = socket.into_std() else {
+                    return found;
+                };
+                while let Ok((stream, address)) = socket.accept() {
+                    let _ = stream.set_nodelay(true);
+                    let ready = stream.set_nonblocking(true);
+                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
+                        found.push((Stream::Tcp(stream), Some(address.ip())));
+                    }
+                }
+            }
+            Self::Unix(socket) => {
+                let Ok(socket) = socket.into_std() else {
+                    return found;
+                };
+                while let Ok((stream, _)) = socket.accept() {
+                    let ready = stream.set_nonblocking(true);
+                    if let Ok(stream) = ready.and_then(|()| UnixStream::from_std(stream)) {
+                        found.push((Stream::Unix(stream), None));
+                    }
+                }
+            }
+        }
+        found
+    }
 }
 
-async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening) {
+/// A socket that is listened on.
+struct Listener {
+    bind: Bind,
+    stop: Arc<Notify>,
+    task: Task<()>,
+}
+
+impl Listener {
+    fn new(worker: &Arc<Worker>, bind: Bind, socket: Listening) -> Self {
+        let stop = Arc::new(Notify::new());
+        let work = listen(Arc::clone(worker), bind.clone(), socket, Arc::clone(&stop));
+        Self {
+            bind,
+            stop,
+            task: tokio::spawn(work),
+        }
+    }
+}
+
+async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening, stop: Arc<Notify>) {
     let Ok(acceptor) = Acceptor::new(socket) else {
         return;
     };
     loop {
-        let (stream, address) = match acceptor.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) if is_passing(&error) => continue,
-            Err(_) => {
-                tokio::time::sleep(SHORTAGE).await;
-                continue;
-            }
+        let accepted = tokio::select! {
+            accepted = acceptor.accept() => accepted,
+            () = stop.notified() => break,
         };
-        let permit = loop {
-            if let Some(permit) = worker.gate.try_enter(worker.limits().max_connections) {
-                break permit;
-            }
-            worker.registry.evict();
-            // Some may be idle by then.
-            let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
-        };
-        let plan = worker.plan();
-        let listeners = &plan.blueprint.settings.server.listeners;
-        let Some(listener) = listeners.iter().find(|listener| listener.bind == bind) else {
-            continue;
-        };
-        tokio::spawn(serve(Accepted {
-            worker: Arc::clone(&worker),
-            door: Door {
-                acceptor: plan.blueprint.acceptors.get(&bind).cloned(),
-                redirect_https: listener.redirect_https,
-                proxy_protocol: listener.proxy_protocol,
-            },
-            stream,
-            address,
-            presence: Arc::new(worker.registry.enter(permit)),
-        }));
+        match accepted {
+            Ok((stream, address)) => admit(&worker, &bind, stream, address).await,
+            Err(error) if is_passing(&error) => {}
+            Err(_) => tokio::time::sleep(SHORTAGE).await,
+        }
     }
+    // What the system has accepted already would be reset with the socket.
+    for (stream, address) in acceptor.rest() {
+        admit(&worker, &bind, stream, address).await;
+    }
+}
+
+/// Serves a connection once there is room for it.
+async fn admit(
+    worker: &Arc<Worker>,
+    bind: &Bind,
+    stream: Stream,
+    address: Option<std::net::IpAddr>,
+) {
+    let permit = loop {
+        if let Some(permit) = worker.gate.try_enter(worker.limits().max_connections) {
+            break permit;
+        }
+        worker.registry.evict();
+        // Some may be idle by then.
+        let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
+    };
+    let plan = worker.plan();
+    let listeners = &plan.blueprint.settings.server.listeners;
+    let Some(listener) = listeners.iter().find(|listener| listener.bind == *bind) else {
+        return;
+    };
+    tokio::spawn(serve(Accepted {
+        worker: Arc::clone(worker),
+        door: Door {
+            acceptor: plan.blueprint.acceptors.get(bind).cloned(),
+            redirect_https: listener.redirect_https,
+            proxy_protocol: listener.proxy_protocol,
+        },
+        stream,
+        address,
+        presence: Arc::new(worker.registry.enter(permit)),
+    }));
 }
 
 /// Whether it is one connection's failure and not the listener's.

@@ -77,7 +77,11 @@ class Gateway:
 
     @property
     def admin_port(self) -> int:
-        return next(int(row.split()[1].rpartition(":")[2]) for row in self.lines if row.startswith("  admin"))
+        return next(
+            int(row.split()[1].rpartition(":")[2])
+            for row in self.lines
+            if row.startswith("  admin")
+        )
 
     def signal(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
@@ -134,9 +138,10 @@ def configured(
     folder: Path,
     routes: Sequence[Mapping[str, Any]],
     *,
-    stdout: IO[str] | None = None,
+    workers: int = 1,
     **sections: Any,
 ) -> Iterator[Gateway]:
     """A gateway with such a configuration, in `gateway.yaml` of the folder, once it is ready."""
-    with serving("-c", write(folder / "gateway.yaml", routes, **sections), stdout=stdout) as ready:
-        yield ready
+    file = write(folder / "gateway.yaml", routes, **sections)
+    with serving("-c", file, "--workers", str(workers)) as gateway:
+        yield gateway
