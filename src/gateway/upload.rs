@@ -1,5 +1,6 @@
 //! A client's body on its way upstream, bounded in size and in time.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -9,10 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, timeout};
 
 use super::client::Manners;
 use crate::engine::error::{Error, Kind};
+
+/// How long the last frame of a body may take whose octets have all come.
+const LAST_FRAME: Duration = Duration::from_secs(1);
 
 /// What a client did wrong with its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +60,8 @@ impl Verdict {
 /// The body.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: Incoming,
+    /// Only `None` while dropping.
+    incoming: Option<Incoming>,
     /// Octets that may still come.
     room: u64,
     idle: Option<Duration>,
@@ -75,7 +81,7 @@ impl Upload {
         manners: Arc<Manners>,
     ) -> Self {
         Self {
-            incoming,
+            incoming: Some(incoming),
             room: most.unwrap_or(u64::MAX),
             idle,
             timer: None,
@@ -130,7 +136,10 @@ impl Body for Upload {
         if this.ended {
             return Poll::Ready(None);
         }
-        let Poll::Ready(next) = Pin::new(&mut this.incoming).poll_frame(context) else {
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(context) else {
             return this.poll_idle(context).map(|error| Some(Err(error)));
         };
         this.timer = None;
@@ -146,25 +155,42 @@ impl Body for Upload {
                     Some(room) => this.room = room,
                     None => return Poll::Ready(Some(Err(this.fail(Fault::TooLarge)))),
                 }
-                this.ended = this.incoming.is_end_stream();
+                this.ended = incoming.is_end_stream();
                 Some(Ok(frame))
             }
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.ended || self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let incoming = self.incoming.as_ref();
+        incoming.map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.is_end_stream() {
-            self.manners.leave_unread();
+        if self.is_end_stream() {
+            return;
+        }
+        let whole = self.size_hint().exact() == Some(0);
+        match (self.incoming.take(), Handle::try_current()) {
+            (Some(incoming), Ok(runtime)) if whole => {
+                runtime.spawn(timeout(LAST_FRAME, end_of(incoming)));
+            }
+            _ => self.manners.leave_unread(),
         }
     }
+}
+
+/// Waits for the end of a body whose octets have all come: in HTTP/2 that may be a frame of its
+/// own, and a client whose stream is reset before it takes that for a failure (RFC 9113 §8.1).
+async fn end_of(mut incoming: Incoming) {
+    while poll_fn(|context| Pin::new(&mut incoming).poll_frame(context))
+        .await
+        .is_some_and(|frame| frame.is_ok())
+    {}
 }
