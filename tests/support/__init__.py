@@ -4,6 +4,7 @@
 - `client`: a raw HTTP/1.1 client; `wire`: the octets of both
 - `servers`, `processes`: an app under each server, in a thread or as a process
 - `apps`: an app mounted in each framework; `direct`: an app called with no server; `asgi`: types
-- `fleet`, `failing`: upstreams as processes that are killed and stopped, and such as fail on order; `load`: many clients
+- `fleet`: upstreams as processes that are killed and stopped; `failing`: such as fail on order
+- `load`: many clients
 - `authority`: certificates; `leaks`: what is left behind
 """
