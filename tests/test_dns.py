@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
     from .support.authority import Authority
 
 SOURCE = ROOT / "tests" / "programs" / "resolver.c"
-
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or not shutil.which("cc"), reason="preloads a library into Linux"
-)
 
 
 class Names:

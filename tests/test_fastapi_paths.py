@@ -14,13 +14,12 @@ from asgi_relay.fastapi import proxy_pass
 
 from .support import scripts
 from .support.servers import serve
-from .support.site import FRAMEWORKS, Site, make_app, served
+from .support.site import FRAMEWORKS, Site, arrived, make_app, served
 from .support.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .support.exchange import Request as Arrived
 
 pytestmark = pytest.mark.usefixtures("unowned")
 
@@ -35,15 +34,6 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 def upstream() -> Iterator[Upstream]:
     with Upstream(scripts.ok) as upstream:
         yield upstream
-
-
-def arrived(site: Site, upstream: Upstream, target: str | bytes = b"/x", **asked: Any) -> Arrived:
-    """What arrives of a request that has to be answered with 200."""
-    before = len(upstream.requests)
-    response = site.fetch(target, **asked)
-    assert response.status == 200, response.body
-    (request,) = upstream.requests[before:]
-    return request
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,12 @@ from asgi_relay.fastapi._relays import Relays
 from .support import scripts
 from .support.client import fetch
 from .support.servers import serve
-from .support.site import FRAMEWORKS, METHODS, Site, served
+from .support.site import FRAMEWORKS, METHODS, Site, arrived, served
 from .support.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .support.exchange import Request as Arrived
 
 pytestmark = pytest.mark.usefixtures("unowned")
 
@@ -36,15 +35,6 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 def upstream() -> Iterator[Upstream]:
     with Upstream(scripts.ok) as upstream:
         yield upstream
-
-
-def arrived(site: Site, upstream: Upstream, target: str | bytes = b"/x", **asked: Any) -> Arrived:
-    """What arrives of a request that has to be answered with 200."""
-    before = len(upstream.requests)
-    response = site.fetch(target, **asked)
-    assert response.status == 200, response.body
-    (request,) = upstream.requests[before:]
-    return request
 
 
 # -- headers ---------------------------------------------------------------------------------------

@@ -122,23 +122,23 @@ class Calls:
 def through(authority: Authority, folder: Path, *, secure: bool) -> Iterator[Calls]:
     """A server and a channel to it through a gateway, with TLS on both its sides or on none."""
     service = Service()
-    issued = authority.certificate("localhost")
-    sections: dict[str, Any] = {"server": {"host": "localhost"}}
+    issued = authority.certificate("127.0.0.1")
+    sections: dict[str, Any] = {}
     with ThreadPoolExecutor(32) as pool:
         server = grpc.server(pool, [service])
         if secure:
             pair = [(issued.key.read_bytes(), issued.chain.read_bytes())]
-            port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials(pair))
-            route = {"targets": f"https://localhost:{port}", "tls": {"ca_file": str(authority.pem)}}
+            port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials(pair))
+            route = {"targets": f"https://127.0.0.1:{port}", "tls": {"ca_file": str(authority.pem)}}
             files = {"cert_file": str(issued.chain), "key_file": str(issued.key)}
             sections["ssl"] = {"enabled": True, **files}
         else:
-            port = server.add_insecure_port("localhost:0")
-            route = {"targets": f"http://localhost:{port}", "http2": "always"}
+            port = server.add_insecure_port("127.0.0.1:0")
+            route = {"targets": f"http://127.0.0.1:{port}", "http2": "always"}
         server.start()
         dead = {"path": "/test.Dead", "targets": "http://127.0.0.1:1", "http2": "always"}
         with configured(folder, [route, dead], **sections) as gateway:
-            to = f"localhost:{gateway.port}"
+            to = f"127.0.0.1:{gateway.port}"
             if secure:
                 trust = grpc.ssl_channel_credentials(authority.pem.read_bytes())
                 channel = grpc.secure_channel(to, trust, LOCAL)

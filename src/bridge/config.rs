@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, HeaderName, StatusCode};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -19,7 +18,7 @@ use crate::engine::balance::policy::Policy;
 use crate::engine::balance::settings::Balancing;
 use crate::engine::config::{Config, Headers, Http2, Limits, Timeouts, WebSockets};
 use crate::engine::error::Kind;
-use crate::engine::policy::headers::hop_by_hop;
+use crate::engine::policy::headers::is_framing;
 use crate::engine::policy::retry::RetryPolicy;
 use crate::engine::upstream::tls::{Identity, Trust};
 
@@ -211,7 +210,7 @@ pub(super) fn extra_headers(parameter: &str, pairs: Vec<(String, String)>) -> Py
     let mut map = HeaderMap::with_capacity(pairs.len());
     for (text, value) in pairs {
         let name = name(parameter, &text)?;
-        if name == CONTENT_LENGTH || name == EXPECT || hop_by_hop().contains(&name) {
+        if is_framing(&name) {
             return Err(invalid(
                 parameter,
                 format!("{text:?} is set by the relay itself"),

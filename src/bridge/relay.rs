@@ -12,12 +12,14 @@ use super::balance::{Changes, Defaults, TargetParts, status_of};
 use super::config::Settings;
 use super::exchange::Exchange;
 use super::port::Port;
+use super::scope::Downstream;
 use super::waiting::{Drain, Round};
 use super::websocket::WebSocket;
 use super::{REGISTRY, generation, scope};
 use crate::engine;
 use crate::engine::balance::outcome::Listener;
 use crate::engine::config::Config;
+use crate::engine::relay::Request;
 use crate::engine::runtime::Runtime;
 use crate::engine::target::Target;
 
@@ -131,6 +133,18 @@ impl Relay {
         let target = target.map_err(|error| PyValueError::new_err(format!("url: {error}")))?;
         Ok(target.name().to_owned())
     }
+}
+
+/// A request that can be passed on, with its preference.
+fn preferring(
+    read: Result<(Request, Downstream), engine::policy::request::BadRequest>,
+    prefer: Option<String>,
+) -> PyResult<(Request, Downstream)> {
+    let (mut request, downstream) = read.map_err(|error| BadRequest::new_err(error.to_string()))?;
+    if let Some(url) = prefer {
+        request.prefer(url);
+    }
+    Ok((request, downstream))
 }
 
 fn engine(config: &Config) -> PyResult<Arc<engine::relay::Relay>> {
@@ -278,11 +292,8 @@ impl Relay {
         prefer: Option<String>,
     ) -> PyResult<Exchange> {
         let started = self.started()?;
-        let (mut request, downstream) = scope::read(scope, &started.relay)?
-            .map_err(|error| BadRequest::new_err(error.to_string()))?;
-        if let Some(url) = prefer {
-            request.prefer(url);
-        }
+        let read = scope::read(scope, &started.relay)?;
+        let (request, downstream) = preferring(read, prefer)?;
         Ok(Exchange::new(port, started, request, downstream))
     }
 
@@ -295,11 +306,8 @@ impl Relay {
         prefer: Option<String>,
     ) -> PyResult<WebSocket> {
         let started = self.started()?;
-        let (mut request, downstream) = scope::read_handshake(scope, &started.relay)?
-            .map_err(|error| BadRequest::new_err(error.to_string()))?;
-        if let Some(url) = prefer {
-            request.prefer(url);
-        }
+        let read = scope::read_handshake(scope, &started.relay)?;
+        let (request, downstream) = preferring(read, prefer)?;
         Ok(WebSocket::open(port, started, request, downstream))
     }
 

@@ -11,7 +11,7 @@ use http::{Request as HttpRequest, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{RequestBody, ResponseBody, Sent, Source};
+use super::body::{RequestBody, ResponseBody, Sent};
 use super::error::{Error, Kind, Reach};
 use super::policy::request::Framing;
 use super::policy::response::check_framing;
@@ -48,7 +48,8 @@ pub(super) struct Destination {
 }
 
 impl Relay {
-    /// One try over a connection of `pool`, repeated at once where a kept connection turns out to be closed.
+    /// One try over a connection of `pool`, repeated at once where a kept one turns out to be
+    /// closed.
     pub(super) async fn attempt(
         &self,
         request: &Request,
@@ -65,9 +66,7 @@ impl Relay {
             return Box::pin(call).await;
         }
         let repeatable = is_idempotent(&request.method);
-        // A streamed body may be too large to be sent again.
-        let streamed = matches!(request.body, Source::Streamed(_) | Source::Pulled(_));
-        let mut freshness = if repeatable && !streamed {
+        let mut freshness = if repeatable && !request.body.is_arriving() {
             Freshness::Any
         } else {
             Freshness::Checked

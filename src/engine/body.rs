@@ -33,6 +33,12 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether it is still arriving, so that it may be too large to be sent again.
+    #[must_use]
+    pub const fn is_arriving(&self) -> bool {
+        matches!(self, Self::Streamed(_) | Self::Pulled(_))
+    }
+
     /// The body for the next try, from its start; `None` where its start is gone.
     #[must_use]
     pub fn body(&self) -> Option<RequestBody> {
@@ -112,30 +118,26 @@ impl Body for RequestBody {
         let Some(sending) = &mut self.get_mut().0 else {
             return Poll::Ready(None);
         };
-        let next = match &mut sending.content {
-            Content::Sent => None,
+        let (next, complete) = match &mut sending.content {
+            Content::Sent => return Poll::Ready(None),
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 sending.content = Content::Sent;
-                sending.sent.set();
-                Some(Ok(bytes))
+                (Some(Ok(Frame::data(bytes))), true)
             }
             Content::Streamed(reader) => {
                 let next = ready!(reader.poll_next(context));
-                if next.is_none() || reader.is_complete() {
-                    sending.sent.set();
-                }
-                next
+                (
+                    next.map(|chunk| chunk.map(Frame::data)),
+                    reader.is_complete(),
+                )
             }
-            Content::Pulled(reader) => {
-                let next = ready!(reader.poll_frame(context));
-                if next.is_none() || reader.is_complete() {
-                    sending.sent.set();
-                }
-                return Poll::Ready(next);
-            }
+            Content::Pulled(reader) => (ready!(reader.poll_frame(context)), reader.is_complete()),
         };
-        Poll::Ready(next.map(|chunk| chunk.map(Frame::data)))
+        if next.is_none() || complete {
+            sending.sent.set();
+        }
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -73,8 +73,7 @@ impl Relay {
                 Ok(mut answer) => {
                     let status = answer.status;
                     if turn.is_with(&to.target) {
-                        let waited = redirects > 0
-                            || matches!(request.body, Source::Streamed(_) | Source::Pulled(_));
+                        let waited = redirects > 0 || request.body.is_arriving();
                         turn.answered(status, answer.arrived.into_std(), waited);
                     }
                     if retry.statuses.contains(&status) {

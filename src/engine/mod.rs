@@ -21,6 +21,7 @@ pub mod relay;
 pub mod report;
 pub mod runtime;
 pub mod target;
+pub mod timer;
 pub mod upload;
 pub mod upstream;
 pub mod websocket;

@@ -11,7 +11,6 @@ use super::log::{Entry, Log};
 use super::metrics::RouteMetrics;
 use super::watch::InFlight;
 use crate::engine::doorbell::Doorbell;
-use crate::engine::error::Error;
 use crate::engine::report::{Note, Observer};
 
 /// One request's.
@@ -92,7 +91,7 @@ impl Account {
     }
 
     /// The answer broke off.
-    pub fn failed(&mut self, _: &Error) {
+    pub fn failed(&mut self) {
         self.outcome = Outcome::Broken;
     }
 

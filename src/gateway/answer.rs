@@ -104,7 +104,7 @@ impl Body for Answer {
                 }
             }
             Poll::Ready(Some(Err(error))) => {
-                this.account.failed(error);
+                this.account.failed();
                 if let Content::Upstream(upstream) = &this.content {
                     upstream.origin.interrupted(error);
                     upstream.manners.break_off();

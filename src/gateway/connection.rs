@@ -8,10 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::client::ClientIo;
@@ -223,7 +222,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     watch.multiplex();
-    let mut builder = http2::Builder::new(Spawner);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     let size = u32::try_from(limits.max_header_size).unwrap_or(u32::MAX);
     builder
         .timer(TokioTimer::new())
@@ -287,18 +286,5 @@ async fn within<F: Future>(limit: Option<Duration>, work: F) -> Option<F::Output
     match limit {
         None => Some(work.await),
         Some(limit) => tokio::time::timeout(limit, work).await.ok(),
-    }
-}
-
-/// Spawns HTTP/2 streams on the worker's thread.
-#[derive(Debug, Clone, Copy)]
-struct Spawner;
-
-impl<F> Executor<F> for Spawner
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        tokio::spawn(task);
     }
 }

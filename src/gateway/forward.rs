@@ -11,16 +11,16 @@ use http::{Method, Version};
 
 use super::answer::Reply;
 use super::config::network::Network;
+use crate::engine::policy::headers::has_token;
 use crate::engine::policy::path::climbs;
-use crate::engine::policy::request::{Connection, Framing};
+use crate::engine::policy::request::{
+    BadRequest, Connection, Framing, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
+};
 use crate::engine::relay::{Inbound, Relay, Request};
 use crate::engine::websocket::handshake::Handshake;
 
 /// Names the request, from here to the last of its upstreams.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Octets of a client's `X-Request-Id` that are passed on.
@@ -150,10 +150,7 @@ impl<'a> Seen<'a> {
         if parts.version != Version::HTTP_11 {
             return None;
         }
-        let wanted = parts.headers.get_all(CONNECTION).iter().any(|line| {
-            let mut tokens = line.as_bytes().split(|&b| b == b',');
-            tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-        });
+        let wanted = has_token(&parts.headers, CONNECTION, "upgrade");
         // HTTP/2 is between two neighbours, and has its own ways to begin.
         let text = protocol.as_bytes();
         let one = !text.contains(&b',') && !text.to_ascii_lowercase().starts_with(b"h2");
@@ -247,8 +244,7 @@ pub fn prepare(
     let path = parts.uri.path().as_bytes();
     let below = path.get(manner.below..).unwrap_or_default();
     if !manner.strip && climbs(below) {
-        let escape = crate::engine::policy::request::BadRequest::PathEscape;
-        return Err(Reply::bad_request(escape));
+        return Err(Reply::bad_request(BadRequest::PathEscape));
     }
     let origin = manner.origin;
     let mut lines: Vec<(&[u8], &[u8])> = Vec::with_capacity(parts.headers.len() + 1);
@@ -289,11 +285,7 @@ pub fn prepare(
 
 /// Tells the upstream that the client takes trailers, and which ones it will send.
 fn pass_trailers(request: &mut Request, parts: &Parts) {
-    let takes = |line: &HeaderValue| {
-        let mut tokens = line.as_bytes().split(|&b| b == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    };
-    if parts.headers.get_all(TE).iter().any(takes) {
+    if has_token(&parts.headers, TE, "trailers") {
         let trailers = HeaderValue::from_static("trailers");
         request.headers.insert(TE, trailers);
         // It is for this neighbour alone (RFC 9110 §10.1.4).

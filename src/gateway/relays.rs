@@ -6,11 +6,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::config::settings::{self, Balance, Route};
-use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
-use crate::engine::balance::ejection::PassiveHealth;
+use crate::engine::balance::affinity::StickyCookie;
 use crate::engine::balance::policy::Policy;
 use crate::engine::balance::settings::{Balancing, HealthCheck, TargetSettings};
-use crate::engine::config::{Config, Http2, Limits};
+use crate::engine::config::{Config, Limits};
 use crate::engine::relay::Relay;
 use crate::engine::upstream::tls::TlsError;
 
@@ -45,11 +44,7 @@ pub(super) fn relay(route: &Route, workers: usize) -> Result<Arc<Relay>, TlsErro
         trust: route.trust.clone(),
         identity: route.identity.clone(),
         server_name: route.server_name.clone(),
-        http2: match route.http2 {
-            settings::Http2::Never => Http2::Never,
-            settings::Http2::Auto => Http2::Auto,
-            settings::Http2::Always => Http2::Always,
-        },
+        http2: route.http2,
         in_memory: false,
         web_sockets: route.web_sockets,
         report: true,
@@ -64,31 +59,17 @@ fn balancing(route: &Route) -> Balancing {
         Balance::P2c => (Policy::PowerOfTwo, None),
         Balance::LeastConnections => (Policy::LeastConnections, None),
         Balance::LeastLatency => (Policy::LeastLatency, None),
-        Balance::ConsistentHash(key) => (Policy::ConsistentHash, Some(hash_key(key))),
+        Balance::ConsistentHash(key) => (Policy::ConsistentHash, Some(key.clone())),
     };
-    let passive = route.passive_health.as_ref().map(|health| PassiveHealth {
-        consecutive_failures: health.consecutive_failures,
-        failure_rate: health.failure_rate,
-        eject_time: health.eject_time,
-        max_ejected: health.max_ejected,
-    });
     Balancing {
         policy,
         hash,
         sticky: route.sticky.as_ref().map(|cookie| Arc::new(sticky(cookie))),
-        passive,
+        passive: route.passive_health,
         queue_timeout: route.queue_timeout,
         retry_budget: route.retry_budget,
         dns_refresh: route.dns_refresh,
         seed: None,
-    }
-}
-
-fn hash_key(key: &settings::HashKey) -> HashKey {
-    match key {
-        settings::HashKey::Header(name) => HashKey::Header(name.clone()),
-        settings::HashKey::Cookie(name) => HashKey::Cookie(name.clone()),
-        settings::HashKey::ClientAddress => HashKey::ClientAddress,
     }
 }
 
@@ -99,11 +80,7 @@ fn sticky(cookie: &settings::StickyCookie) -> StickyCookie {
         key: StickyCookie::key(secret.map_or(b"", |secret| secret.0.as_bytes())),
         max_age: cookie.max_age.map(Duration::from_secs),
         path: cookie.path.clone(),
-        same_site: match cookie.same_site {
-            settings::SameSite::Lax => SameSite::Lax,
-            settings::SameSite::Strict => SameSite::Strict,
-            settings::SameSite::None => SameSite::None,
-        },
+        same_site: cookie.same_site,
         secure: cookie.secure,
     }
 }

@@ -7,7 +7,7 @@ mod frames;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 use self::copy::{Copy, Progress};
 use super::watch::{Order, Presence};
 use crate::engine::report::Provenance;
+use crate::engine::timer::poll_due;
 use crate::engine::websocket::socket::{Io, Switching};
 
 /// How long the other side has to end after one side of a WebSocket has ended, or was told to.
@@ -142,16 +143,7 @@ impl Joined {
             if next <= Instant::now() {
                 return Poll::Ready(());
             }
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
-            // A timer that is early is set anew when it rings, not with each octet.
-            if timer.deadline() > next || timer.is_elapsed() {
-                timer.as_mut().reset(next);
-            }
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
+            ready!(poll_due(&mut self.timer, next, context));
         }
     }
 }

@@ -27,6 +27,8 @@ from .upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from .exchange import Request as Arrived
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 WebSocketEndpoint = Callable[[WebSocket], Awaitable[None]]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -113,3 +115,12 @@ def served(framework: str = "fastapi", **settings: Any) -> Iterator[Site]:
     with serve(site.app) as server:
         site.port = server.port
         yield site
+
+
+def arrived(site: Site, upstream: Upstream, target: str | bytes = b"/x", **asked: Any) -> Arrived:
+    """What arrives of a request that has to be answered with 200."""
+    before = len(upstream.requests)
+    response = site.fetch(target, **asked)
+    assert response.status == 200, response.body
+    (request,) = upstream.requests[before:]
+    return request

@@ -74,6 +74,15 @@ pub(super) struct Set {
     closed: bool,
 }
 
+impl Set {
+    /// Resolves a name no more; whether it was one of those that are.
+    fn forget_name(&mut self, url: &str) -> bool {
+        let names = self.named.len();
+        self.named.retain(|named| named.target.name() != url);
+        self.named.len() < names
+    }
+}
+
 impl Balancer {
     /// A set with these targets.
     #[must_use]
@@ -128,7 +137,7 @@ impl Balancer {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn member(
+    fn member(
         &self,
         target: TargetSettings,
         source: Option<String>,
@@ -255,8 +264,9 @@ impl Balancer {
         self.replace(&mut set, members);
         drop(set);
         if comes_back {
-            let change = (State::Draining, member.state());
-            self.tell(&member, (change.0 != change.1).then_some(change));
+            let after = member.state();
+            let changed = after != State::Draining;
+            self.tell(&member, changed.then_some((State::Draining, after)));
         }
         Ok(())
     }
@@ -266,14 +276,10 @@ impl Balancer {
     /// # Errors
     /// [`SetError::Unknown`].
     pub fn drain(&self, url: &str) -> Result<(), SetError> {
-        let was_named;
-        let members = {
-            let mut set = self.lock();
-            let names = set.named.len();
-            set.named.retain(|named| named.target.name() != url);
-            was_named = set.named.len() < names;
-            Arc::clone(&set.members)
-        };
+        let mut set = self.lock();
+        let was_named = set.forget_name(url);
+        let members = Arc::clone(&set.members);
+        drop(set);
         let mut found = members.iter().filter(|member| member.is(url)).peekable();
         if found.peek().is_none() && !was_named {
             return Err(SetError::Unknown(url.to_owned()));
@@ -292,9 +298,8 @@ impl Balancer {
         let mut set = self.lock();
         let all = set.members.iter().cloned();
         let (gone, kept): (Vec<_>, Vec<_>) = all.partition(|member| member.is(url));
-        let names = set.named.len();
-        set.named.retain(|named| named.target.name() != url);
-        if gone.is_empty() && set.named.len() == names {
+        let was_named = set.forget_name(url);
+        if gone.is_empty() && !was_named {
             return Err(SetError::Unknown(url.to_owned()));
         }
         self.replace(&mut set, kept);

@@ -2,8 +2,8 @@
 
 use http::HeaderName;
 use http::header::{
-    CONNECTION, HeaderMap, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 /// Header fields in the order in which they go out.
@@ -35,6 +35,21 @@ pub fn hop_by_hop() -> [HeaderName; 9] {
 
 /// More lines of a request's head, or more names in a `Connection`, are not believed to be meant.
 pub const MAX_LINES: usize = 1000;
+
+/// Whether a header that is a list of tokens, in however many lines, has one of them.
+#[must_use]
+pub fn has_token(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
+    headers.get_all(name).iter().any(|line| {
+        let mut tokens = line.as_bytes().split(|&b| b == b',');
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+    })
+}
+
+/// Whether a header frames a request or belongs to its connection, so that the relay alone sets it.
+#[must_use]
+pub fn is_framing(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == EXPECT || hop_by_hop().contains(name)
+}
 
 /// Adds the names that one `Connection` value nominates as hop-by-hop; `false` where there are
 /// more than [`MAX_LINES`].

@@ -7,9 +7,12 @@ use http::header::{
 
 use super::headers::{MAX_LINES, NameSet, hop_by_hop, name_set, nominated};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The addresses that a request came from, one for each proxy.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The Host that the client sent.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The scheme that the client used.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Why a client's request cannot be passed on; the answer is 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

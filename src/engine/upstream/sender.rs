@@ -9,8 +9,7 @@ use http::uri::{Authority, Parts, Scheme};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper::rt::Executor;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::engine::body::RequestBody;
@@ -88,7 +87,7 @@ pub(super) async fn handshake<I>(
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = http2::Builder::new(Spawner)
+    let handshake = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -123,17 +122,4 @@ pub fn multiplexed(request: &mut Request<RequestBody>, secure: bool) -> Result<(
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| malformed())?;
     *request.version_mut() = Version::HTTP_2;
     Ok(())
-}
-
-/// Spawns hyper's tasks on the thread of whoever asks.
-#[derive(Debug, Clone, Copy)]
-struct Spawner;
-
-impl<F> Executor<F> for Spawner
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        tokio::spawn(task);
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, timeout};
@@ -15,6 +15,7 @@ use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE};
 use crate::engine::relay::Relay;
 use crate::engine::report::Provenance;
+use crate::engine::timer::poll_due;
 
 /// How a session ends.
 enum Outcome {
@@ -291,16 +292,7 @@ impl<'a> Session<'a> {
             let Some(next) = self.next_deadline() else {
                 return Poll::Pending;
             };
-            // A timer that is early is cheaper than one that is set anew with each message.
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
-            if timer.deadline() > next || timer.is_elapsed() {
-                timer.as_mut().reset(next);
-            }
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
+            ready!(poll_due(&mut self.timer, next, context));
             now = Instant::now();
         }
     }

@@ -8,6 +8,7 @@ use http::header::{
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use crate::engine::error::{Error, Kind};
+use crate::engine::policy::headers::has_token;
 use crate::engine::policy::request::BadRequest;
 
 /// One handshake with an upstream.
@@ -89,23 +90,17 @@ impl Handshake {
     /// # Errors
     /// [`Kind::Protocol`].
     pub fn check(&self, headers: &HeaderMap) -> Result<Option<String>, Error> {
-        let names = |name: HeaderName, wanted: &str| {
-            headers.get_all(name).iter().any(|line| {
-                let mut tokens = line.as_bytes().split(|&b| b == b',');
-                tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
-            })
-        };
         let (key, protocol) = match &*self.0 {
             Mode::Ends { key, .. } => (key, "websocket"),
             Mode::Passes { protocol } => {
                 let protocol = protocol.to_str().unwrap_or_default();
-                return match names(UPGRADE, protocol) {
+                return match has_token(headers, UPGRADE, protocol) {
                     true => Ok(None),
                     false => Err(refused("it upgrades to another protocol")),
                 };
             }
         };
-        if !names(UPGRADE, protocol) || !names(CONNECTION, "upgrade") {
+        if !has_token(headers, UPGRADE, protocol) || !has_token(headers, CONNECTION, "upgrade") {
             return Err(refused("it does not upgrade to WebSocket"));
         }
         let mut accepts = headers.get_all(SEC_WEBSOCKET_ACCEPT).iter();

@@ -11,6 +11,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Method};
 
 use super::network::Network;
+pub use crate::engine::balance::affinity::{HashKey, SameSite};
+pub use crate::engine::balance::ejection::PassiveHealth;
+pub use crate::engine::config::Http2;
 use crate::engine::config::{Headers, Limits, Timeouts, WebSockets};
 use crate::engine::policy::retry::RetryPolicy;
 use crate::engine::target::Target;
@@ -215,18 +218,6 @@ pub enum CookieDomain {
     Set(String),
 }
 
-/// `http2`, towards the target.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Http2 {
-    /// Over TLS as ALPN decides, otherwise HTTP/1.1.
-    #[default]
-    Auto,
-    /// HTTP/2 alone, without TLS by prior knowledge.
-    Always,
-    /// HTTP/1.1 alone.
-    Never,
-}
-
 /// `balance`: how a target is chosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Balance {
@@ -247,17 +238,6 @@ pub enum Balance {
     ConsistentHash(HashKey),
 }
 
-/// What consistent hashing goes by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HashKey {
-    /// The value of this header.
-    Header(HeaderName),
-    /// The value of this cookie.
-    Cookie(String),
-    /// The client's address.
-    ClientAddress,
-}
-
 /// `sticky`: the cookie that keeps a client with its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StickyCookie {
@@ -273,18 +253,6 @@ pub struct StickyCookie {
     pub same_site: SameSite,
     /// Its Secure; `None` is as the client's connection is.
     pub secure: Option<bool>,
-}
-
-/// The SameSite attribute of a cookie.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SameSite {
-    /// `SameSite=Lax`.
-    #[default]
-    Lax,
-    /// `SameSite=Strict`.
-    Strict,
-    /// `SameSite=None`.
-    None,
 }
 
 /// Text that nothing shows.
@@ -318,19 +286,6 @@ pub struct HealthCheck {
     pub fall: u32,
     /// The interval varies by this share, 0 to 1.
     pub jitter: f64,
-}
-
-/// `passive_health`: what requests find out about a target on their own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PassiveHealth {
-    /// Failures in a row that eject it.
-    pub consecutive_failures: Option<u32>,
-    /// The share of failures that ejects it, above 0 to 1.
-    pub failure_rate: Option<f64>,
-    /// How long at first.
-    pub eject_time: Duration,
-    /// The share of targets that may be ejected at once, 0 to 1.
-    pub max_ejected: f64,
 }
 
 /// `rate_limit`: a token bucket for each client.

@@ -1,13 +1,13 @@
 //! Which headers cross, and what becomes of cookies.
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::super::check::Check;
 use super::super::section::{Item, Section};
 use super::super::settings::CookieDomain;
 use crate::engine::config::Headers;
-use crate::engine::policy::headers::hop_by_hop;
+use crate::engine::policy::headers::is_framing;
 
 /// A route's headers; `credentials` come from its targets' URLs.
 pub(super) fn headers(
@@ -38,7 +38,7 @@ pub(super) fn lines(check: &mut Check<'_>, lines: &[(String, Item)]) -> HeaderMa
             check.mistake(&item.place, "its name is not a header name (RFC 9110 §5.1)");
             continue;
         };
-        if name == CONTENT_LENGTH || name == EXPECT || hop_by_hop().contains(&name) {
+        if is_framing(&name) {
             check.mistake(&item.place, "is set by the gateway itself");
             continue;
         }
