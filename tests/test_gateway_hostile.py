@@ -14,6 +14,7 @@ from .support.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LIMITS = {
     "header_timeout": 1,
@@ -267,3 +268,16 @@ def test_who_is_slow_is_let_go(port: int, upstream: Upstream) -> None:
     request = next(r for r in upstream.requests if r.method == b"POST" and r.body == b"some")
     request.connection.wait_closed()
     assert not request.complete.is_set()
+
+
+@pytest.mark.parametrize(("lines", "status"), [(30, 200), (31, 502)])
+def test_an_answer_has_as_many_headers_as_a_request_may(
+    tmp_path: Path, lines: int, status: int
+) -> None:
+    # One more is Content-Length's.
+    headers = [(f"X-{number}", "v") for number in range(lines - 1)]
+    with (
+        Upstream(scripts.answer(headers=headers)) as upstream,
+        configured(tmp_path, [{"targets": upstream.url}], server={"limits": LIMITS}) as gateway,
+    ):
+        assert fetch(gateway.port, "/").status == status

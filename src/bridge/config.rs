@@ -22,6 +22,9 @@ use crate::engine::policy::headers::is_framing;
 use crate::engine::policy::retry::RetryPolicy;
 use crate::engine::upstream::tls::{Identity, Trust};
 
+/// Header lines of an upstream's response at most.
+const MAX_HEADERS: usize = 256;
+
 /// The mapping that `asgi_relay.Relay` passes; keys are the constructor's parameters, except that
 /// objects have been taken apart.
 #[derive(FromPyObject)]
@@ -163,6 +166,7 @@ impl Settings {
                 .map(|(certificate, key)| Identity { certificate, key }),
             server_name: None,
             http2: Http2::Never,
+            max_headers: MAX_HEADERS,
             in_memory: self.in_memory,
             web_sockets: WebSockets {
                 ping_interval: optional_seconds("ws_ping_interval", ping_interval)?,

@@ -43,7 +43,7 @@ pub(crate) fn read_handshake(scope: &Bound<'_, PyDict>, relay: &Relay) -> Read {
 fn read_with(
     scope: &Bound<'_, PyDict>,
     method: &str,
-    prepare: impl FnOnce(&Inbound<'_>) -> Result<Request, BadRequest>,
+    prepare: impl FnOnce(&Inbound<'_, (&[u8], &[u8])>) -> Result<Request, BadRequest>,
 ) -> Read {
     let py = scope.py();
     let path = text(scope, intern!(py, "path"))?;

@@ -107,6 +107,9 @@ pub struct Config {
     pub server_name: Option<String>,
     /// Which HTTP is spoken.
     pub http2: Http2,
+    /// Header lines of a response in HTTP/1.1; one more is a failure of the upstream. More than
+    /// 100 cost each response some room.
+    pub max_headers: usize,
     /// The upstream lives in this process and is called through the mailbox.
     pub in_memory: bool,
     /// How WebSockets are watched.

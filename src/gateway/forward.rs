@@ -125,21 +125,25 @@ impl<'a> Seen<'a> {
     ///
     /// # Errors
     /// 400 where it is missing or malformed, or there is more than one.
-    pub fn host(&self, parts: &'a Parts) -> Result<&'a str, Reply> {
+    pub fn host(&self, parts: &Parts) -> Result<HeaderValue, Reply> {
         if self.hosts > 1 {
             return Err(Reply::bad_request("the request has more than one Host"));
         }
         let malformed = || Reply::bad_request("the Host is malformed");
         let host = match (parts.uri.authority(), self.host) {
-            (Some(authority), _) => authority.as_str(),
-            (None, Some(line)) => line.to_str().map_err(|_| malformed())?,
-            (None, None) if parts.version == Version::HTTP_10 => "",
+            (Some(authority), _) => {
+                HeaderValue::from_str(authority.as_str()).map_err(|_| malformed())?
+            }
+            // A copy: what refers to hyper's read buffer has it take a new one.
+            (None, Some(line)) => {
+                HeaderValue::from_bytes(line.as_bytes()).map_err(|_| malformed())?
+            }
+            (None, None) if parts.version == Version::HTTP_10 => HeaderValue::from_static(""),
             (None, None) => return Err(Reply::bad_request("the request has no Host")),
         };
-        let odd = |b: u8| matches!(b, b'@' | b'/' | b'?' | b'#' | b'\\' | b',' | b' ' | b'\t');
-        match host.bytes().any(odd) {
-            true => Err(malformed()),
-            false => Ok(host),
+        match host.as_bytes().iter().all(|octet| is_in_a_host(*octet)) {
+            true => Ok(host),
+            false => Err(malformed()),
         }
     }
 
@@ -165,6 +169,11 @@ impl<'a> Seen<'a> {
             && id.as_bytes().iter().all(u8::is_ascii_graphic);
         fit.then(|| id.clone())
     }
+}
+
+/// Whether an octet may be part of a Host: it is printable, and no reader takes it for the end.
+const fn is_in_a_host(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !matches!(octet, b'@' | b'/' | b'?' | b'#' | b'\\' | b',')
 }
 
 /// The last address in `X-Forwarded-For` that is not a proxy of ours.
@@ -221,17 +230,15 @@ pub struct Manner<'a> {
     /// Who asks.
     pub origin: Origin,
     /// The host that is asked for.
-    pub host: &'a str,
+    pub host: &'a HeaderValue,
     /// What its head says.
     pub seen: Seen<'a>,
     /// The peer.
     pub peer: &'a Peer,
-    /// The request's name.
-    pub id: &'a HeaderValue,
 }
 
-/// The engine's request for a client's, with no body yet; `has_body` where HTTP/2 announces one
-/// without a length.
+/// The engine's request for a client's, with no body yet; `id` is its name, `has_body` where HTTP/2
+/// announces one without a length.
 ///
 /// # Errors
 /// 400, with what makes it unfit to be passed on.
@@ -239,6 +246,7 @@ pub fn prepare(
     relay: &Relay,
     parts: &Parts,
     manner: Manner<'_>,
+    id: HeaderValue,
     has_body: bool,
 ) -> Result<Request, Reply> {
     let path = parts.uri.path().as_bytes();
@@ -247,13 +255,13 @@ pub fn prepare(
         return Err(Reply::bad_request(BadRequest::PathEscape));
     }
     let origin = manner.origin;
-    let mut lines: Vec<(&[u8], &[u8])> = Vec::with_capacity(parts.headers.len() + 1);
+    let mut lines = Vec::with_capacity(parts.headers.len() + 1);
     if !manner.host.is_empty() {
-        lines.push((HOST.as_str().as_bytes(), manner.host.as_bytes()));
+        lines.push((&HOST, manner.host));
     }
     for (name, value) in &parts.headers {
         if *name != HOST && *name != X_REQUEST_ID && (origin.trusted || !is_hearsay(name)) {
-            lines.push((name.as_str().as_bytes(), value.as_bytes()));
+            lines.push((name, value));
         }
     }
     let inbound = Inbound {
@@ -273,7 +281,7 @@ pub fn prepare(
     {
         request.headers.insert(X_FORWARDED_HOST, host.clone());
     }
-    request.headers.insert(X_REQUEST_ID, manner.id.clone());
+    request.headers.insert(X_REQUEST_ID, id);
     if has_body && request.framing == Framing::None {
         request.framing = Framing::Chunked;
     }

@@ -8,12 +8,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use super::config::settings::{AccessLog, LogFormat};
-use super::metrics::Counter;
 use crate::engine::report::Event;
 
 /// Lines that wait for the thread at most.
@@ -72,7 +72,7 @@ pub struct Log(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: SyncSender<Item>,
-    dropped: Counter,
+    dropped: AtomicU64,
 }
 
 impl std::fmt::Debug for Item {
@@ -110,7 +110,7 @@ impl Writer {
         let (queue, items) = sync_channel(QUEUE);
         let log = Log(Arc::new(Inner {
             queue,
-            dropped: Counter::default(),
+            dropped: AtomicU64::new(0),
         }));
         let thread = std::thread::Builder::new()
             .name("asgi-relay-log".to_owned())
@@ -146,7 +146,7 @@ impl Drop for Writer {
 impl Log {
     fn put(&self, item: Item) {
         if let Err(TrySendError::Full(_)) = self.0.queue.try_send(item) {
-            self.0.dropped.increment();
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -163,7 +163,7 @@ impl Log {
     /// Lines that were dropped because the thread could not keep up.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.0.dropped.get()
+        self.0.dropped.load(Ordering::Relaxed)
     }
 }
 

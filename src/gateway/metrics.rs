@@ -10,7 +10,8 @@ pub const BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// One number that only grows.
+/// One number that only grows. Its worker's thread alone adds to it, and any thread may read it:
+/// that takes no locked instruction, of which each costs a request some 5 ns.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -22,7 +23,8 @@ impl Counter {
 
     /// That many more.
     pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(before.wrapping_add(count), Ordering::Relaxed);
     }
 
     /// How many.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderMap, HeaderValue, SET_COOKIE, UPGRADE};
+use http::header::{CONNECTION, Entry, HeaderMap, HeaderValue, SET_COOKIE, UPGRADE};
 use http::request::Parts;
 use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame};
@@ -30,12 +30,12 @@ use crate::engine::relay::Request as Outgoing;
 use crate::engine::websocket::Stream;
 
 /// What is known of a request before anything is done with it.
-#[derive(Debug)]
-pub(super) struct Asked {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
     /// Its head.
-    pub(super) parts: Parts,
-    /// Its name.
-    pub(super) id: HeaderValue,
+    pub(super) parts: &'a Parts,
+    /// What of it decides.
+    pub(super) seen: Seen<'a>,
 }
 
 /// Where a request goes, once it may.
@@ -45,6 +45,8 @@ pub(super) struct Found {
     pub(super) way: Arc<Way>,
     /// Who asks.
     pub(super) origin: Origin,
+    /// The host that is asked for.
+    pub(super) host: HeaderValue,
     /// Octets of the path that are the route's.
     pub(super) below: usize,
 }
@@ -68,29 +70,28 @@ impl Passage {
     pub(super) fn new(
         client: &Client,
         found: Found,
-        asked: &Asked,
+        asked: Asked<'_>,
+        id: HeaderValue,
         incoming: Incoming,
         upgrade: OnUpgrade,
         limits: &ServerLimits,
     ) -> Result<Self, Reply> {
-        let (parts, route) = (&asked.parts, &found.way.route);
+        let (parts, seen, route) = (asked.parts, asked.seen, &found.way.route);
         let has_body = !incoming.is_end_stream();
         let upload = has_body.then(|| {
             let manners = Arc::clone(&client.manners);
             Upload::new(incoming, route.max_body_size, limits.body_timeout, manners)
         });
-        let seen = Seen::of(parts);
         let manner = Manner {
             below: found.below,
             strip: route.strip_prefix,
             origin: found.origin,
-            host: seen.host(parts)?,
+            host: &found.host,
             seen,
             peer: &client.peer,
-            id: &asked.id,
         };
         let h2_body = has_body && parts.version == Version::HTTP_2;
-        let mut outgoing = forward::prepare(&found.way.relay, parts, manner, h2_body)?;
+        let mut outgoing = forward::prepare(&found.way.relay, parts, manner, id, h2_body)?;
         if let Framing::Length(length) = outgoing.framing
             && route.max_body_size.is_some_and(|most| length > most)
         {
@@ -139,6 +140,7 @@ impl Passage {
             verdict.be_patient();
         }
         let route = &self.way.route;
+        rewrite_cookies(&mut relayed.headers, &route.cookie_domain);
         let target = number_of(route, &relayed);
         notes.attempt(relayed.origin.attempt());
         account.answered(relayed.status, target, notes.retries());
@@ -159,11 +161,7 @@ impl Passage {
             });
             let mut response = Response::new(Answer::whole(Bytes::new(), account));
             *response.status_mut() = relayed.status;
-            fill(
-                response.headers_mut(),
-                relayed.headers,
-                &route.cookie_domain,
-            );
+            *response.headers_mut() = relayed.headers;
             let headers = response.headers_mut();
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, protocol);
@@ -191,11 +189,7 @@ impl Passage {
             account,
         ));
         *response.status_mut() = relayed.status;
-        fill(
-            response.headers_mut(),
-            relayed.headers,
-            &route.cookie_domain,
-        );
+        *response.headers_mut() = relayed.headers;
         Ok(response)
     }
 }
@@ -217,23 +211,20 @@ fn blame(fault: Fault) -> Reply {
     }
 }
 
-fn fill(
-    headers: &mut HeaderMap,
-    list: Vec<(http::HeaderName, HeaderValue)>,
-    domain: &CookieDomain,
-) {
-    headers.reserve(list.len());
-    let rewritten = |value: HeaderValue, domain: &str| {
-        let line = with_domain(value.as_bytes(), domain.as_bytes());
-        HeaderValue::from_maybe_shared(Bytes::from(line)).unwrap_or(value)
+/// Puts the route's domain into the cookies that an upstream sets.
+fn rewrite_cookies(headers: &mut HeaderMap, domain: &CookieDomain) {
+    let domain = match domain {
+        CookieDomain::Keep => return,
+        CookieDomain::Drop => "",
+        CookieDomain::Set(domain) => domain,
     };
-    for (name, value) in list {
-        let value = match domain {
-            CookieDomain::Drop if name == SET_COOKIE => rewritten(value, ""),
-            CookieDomain::Set(domain) if name == SET_COOKIE => rewritten(value, domain),
-            _ => value,
-        };
-        headers.append(name, value);
+    if let Entry::Occupied(mut cookies) = headers.entry(SET_COOKIE) {
+        for cookie in cookies.iter_mut() {
+            let line = with_domain(cookie.as_bytes(), domain.as_bytes());
+            if let Ok(line) = HeaderValue::from_maybe_shared(Bytes::from(line)) {
+                *cookie = line;
+            }
+        }
     }
 }
 

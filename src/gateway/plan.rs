@@ -107,12 +107,13 @@ impl Plan {
         workers: usize,
         before: Option<&Self>,
     ) -> Result<Arc<Self>, PlanError> {
+        let max_headers = blueprint.settings.server.limits.max_headers;
         let ways: Result<Vec<_>, PlanError> = blueprint
             .settings
             .routes
             .iter()
             .map(|route| {
-                let relay = relay(route, workers).map_err(|error| {
+                let relay = relay(route, max_headers, workers).map_err(|error| {
                     PlanError::Tls(format!("route {}: {error}", name_of(route)))
                 })?;
                 let metrics = metrics(route, before);

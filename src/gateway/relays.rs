@@ -14,7 +14,11 @@ use crate::engine::relay::Relay;
 use crate::engine::upstream::tls::TlsError;
 
 /// A relay for one of `workers`, which share what there is a bound to evenly.
-pub(super) fn relay(route: &Route, workers: usize) -> Result<Arc<Relay>, TlsError> {
+pub(super) fn relay(
+    route: &Route,
+    max_headers: usize,
+    workers: usize,
+) -> Result<Arc<Relay>, TlsError> {
     let share = |most: Option<usize>| most.map(|most| most.div_ceil(workers.max(1)));
     let targets = route.targets.iter().map(|target| TargetSettings {
         target: Arc::new(target.target.clone()),
@@ -45,6 +49,7 @@ pub(super) fn relay(route: &Route, workers: usize) -> Result<Arc<Relay>, TlsErro
         identity: route.identity.clone(),
         server_name: route.server_name.clone(),
         http2: route.http2,
+        max_headers,
         in_memory: false,
         web_sockets: route.web_sockets,
         report: true,

@@ -89,7 +89,11 @@ impl Routes {
     #[must_use]
     pub fn find(&self, host: &str, method: &Method, path: &str) -> Found {
         let path = if path.is_empty() { "/" } else { path };
-        let host = normal_host(host);
+        // Where no route asks for it, it need not be read.
+        let host = match self.exact.is_empty() && self.below.is_empty() {
+            true => Cow::Borrowed(""),
+            false => normal_host(host),
+        };
         let found = self.prefix(&host, |prefix| prefix.matches(path));
         if is_doubtful(path) {
             let Some(plain) = plain_path(path) else {
@@ -129,7 +133,10 @@ impl Routes {
         let parents = labels
             .match_indices('.')
             .filter_map(|(at, _)| labels.get(at + 1..));
-        let exact = self.exact.get(host);
+        let exact = match self.exact.is_empty() {
+            true => None,
+            false => self.exact.get(host),
+        };
         let below = parents.filter_map(|parent| self.below.get(parent));
         exact.into_iter().chain(below).chain([&self.any])
     }
@@ -221,9 +228,11 @@ fn normal_host(host: &str) -> Cow<'_, str> {
 
 /// Whether readers of `path` may see different segments in it.
 fn is_doubtful(path: &str) -> bool {
-    path.bytes().any(|b| matches!(b, b'%' | b'\\' | b';'))
-        || path.contains("//")
-        || path.contains("/.")
+    let mut before = 0;
+    path.bytes().any(|octet| {
+        let before = std::mem::replace(&mut before, octet);
+        matches!(octet, b'%' | b'\\' | b';') || (before == b'/' && matches!(octet, b'/' | b'.'))
+    })
 }
 
 /// A path as the most generous upstream reads it, without a slash at its end: as

@@ -14,7 +14,7 @@ use super::account::Account;
 use super::answer::{Answer, Reply};
 use super::client::Manners;
 use super::config::settings::RateKey;
-use super::forward::{self, Origin, Peer};
+use super::forward::{self, Origin, Peer, Seen};
 use super::log::{Log, entry};
 use super::passage::{Asked, Found, Passage};
 use super::plan::Plan;
@@ -85,18 +85,21 @@ impl Service {
         let in_flight = client.presence.watch().begin();
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, incoming) = request.into_parts();
-        let id = forward::Seen::of(&parts).id();
-        let id = id.unwrap_or_else(request_id::new);
-        let asked = Asked { parts, id };
+        let seen = Seen::of(&parts);
+        let id = seen.id().unwrap_or_else(request_id::new);
         let entry = blueprint.settings.access_log.as_ref().map(|_| {
-            let entry = entry::of(&client.peer, &asked);
+            let entry = entry::of(&client.peer, &parts, &id);
             (entry, blueprint.log.clone())
         });
         let mut account = Account::open(in_flight, entry);
         let unread = !incoming.is_end_stream();
         let limits = &blueprint.settings.server.limits;
-        let passage = check(client, &plan, &asked, &mut account)
-            .and_then(|found| Passage::new(client, found, &asked, incoming, upgrade, limits));
+        let asked = Asked {
+            parts: &parts,
+            seen,
+        };
+        let passage = check(client, &plan, asked, &mut account)
+            .and_then(|found| Passage::new(client, found, asked, id, incoming, upgrade, limits));
         match passage {
             Ok(passage) => Ok((passage, blueprint.log.clone(), account)),
             Err(refused) => {
@@ -113,10 +116,10 @@ impl Service {
 fn check(
     client: &Client,
     plan: &Plan,
-    asked: &Asked,
+    asked: Asked<'_>,
     account: &mut Account,
 ) -> Result<Found, Reply> {
-    let parts = &asked.parts;
+    let parts = asked.parts;
     let settings = &plan.blueprint.settings;
     if parts.headers.len() > settings.server.limits.max_headers {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -127,7 +130,9 @@ fn check(
     }
     let trusted = &settings.server.trusted_proxies;
     let origin = forward::origin(parts, &client.peer, trusted);
-    let host = forward::Seen::of(parts).host(parts)?;
+    let host_line = asked.seen.host(parts)?;
+    // Octets that a Host may have are text.
+    let host = host_line.to_str().unwrap_or_default();
     if let Some(address) = origin.client.filter(|_| origin.trusted) {
         account.client(address);
     }
@@ -158,6 +163,7 @@ fn check(
     Ok(Found {
         way: Arc::clone(way),
         origin,
+        host: host_line,
         below,
     })
 }

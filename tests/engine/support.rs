@@ -122,6 +122,7 @@ pub(crate) fn config(url: &str) -> Config {
         identity: None,
         server_name: None,
         http2: Http2::Never,
+        max_headers: 256,
         in_memory: false,
         web_sockets: WebSockets::default(),
         report: false,
@@ -142,7 +143,7 @@ pub(crate) fn request(relay: &Relay, method: &str, path: &str) -> Request {
         method,
         path: path.as_bytes(),
         query: b"",
-        headers: &[],
+        headers: &[] as &[(&[u8], &[u8])],
         connection,
     };
     relay.prepare(&inbound).unwrap()

@@ -10,7 +10,7 @@ use ring::hmac;
 use super::member::Member;
 use super::ring::hash_of;
 use crate::engine::policy::cookie::cookie_values;
-use crate::engine::policy::request::Connection;
+use crate::engine::policy::request::{Connection, Line};
 
 /// Cookies of one name that are looked at.
 const MAX_COOKIES: usize = 8;
@@ -43,7 +43,7 @@ impl Affinity {
     /// Reads what a request brings along, as its client sent it.
     #[must_use]
     pub fn read(
-        lines: &[(&[u8], &[u8])],
+        lines: &[impl Line],
         connection: &Connection<'_>,
         key: Option<&HashKey>,
         sticky: Option<&StickyCookie>,
@@ -78,15 +78,9 @@ impl Affinity {
 }
 
 /// The values of the lines with one name.
-fn values<'a>(
-    lines: &'a [(&'a [u8], &'a [u8])],
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a [u8]> {
-    let name = name.as_str().as_bytes();
-    let named = lines
-        .iter()
-        .filter(move |(found, _)| found.eq_ignore_ascii_case(name));
-    named.map(|(_, value)| *value)
+fn values<'a>(lines: &'a [impl Line], name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let named = lines.iter().filter(move |line| line.is_named(name));
+    named.map(Line::octets)
 }
 
 /// Whether a cookie goes along with requests from other sites.

@@ -6,9 +6,6 @@ use http::header::{
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Header fields in the order in which they go out.
-pub type HeaderList = Vec<(HeaderName, http::HeaderValue)>;
-
 /// A set of header names. A `HeaderMap` without values hashes names faster than a `HashSet` does.
 pub type NameSet = HeaderMap<()>;
 
@@ -17,20 +14,15 @@ pub fn name_set(names: impl IntoIterator<Item = HeaderName>) -> NameSet {
     names.into_iter().map(|name| (name, ())).collect()
 }
 
-/// Headers that belong to one connection alone (RFC 9110 §7.6.1) and never cross a proxy.
+/// Whether a header belongs to one connection alone (RFC 9110 §7.6.1), so that it never crosses a
+/// proxy.
 #[must_use]
-pub fn hop_by_hop() -> [HeaderName; 9] {
-    [
-        CONNECTION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ]
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match *name {
+        CONNECTION | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION | TE | TRAILER
+        | TRANSFER_ENCODING | UPGRADE => true,
+        ref other => matches!(other.as_str(), "keep-alive" | "proxy-connection"),
+    }
 }
 
 /// More lines of a request's head, or more names in a `Connection`, are not believed to be meant.
@@ -48,7 +40,7 @@ pub fn has_token(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
 /// Whether a header frames a request or belongs to its connection, so that the relay alone sets it.
 #[must_use]
 pub fn is_framing(name: &HeaderName) -> bool {
-    *name == CONTENT_LENGTH || *name == EXPECT || hop_by_hop().contains(name)
+    *name == CONTENT_LENGTH || *name == EXPECT || is_hop_by_hop(name)
 }
 
 /// Adds the names that one `Connection` value nominates as hop-by-hop; `false` where there are

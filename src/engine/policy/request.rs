@@ -5,7 +5,7 @@ use http::header::{
     HeaderValue, TRANSFER_ENCODING,
 };
 
-use super::headers::{MAX_LINES, NameSet, hop_by_hop, name_set, nominated};
+use super::headers::{MAX_LINES, NameSet, is_hop_by_hop, name_set, nominated};
 
 /// The addresses that a request came from, one for each proxy.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -65,6 +65,65 @@ pub struct Connection<'a> {
     pub multiplexed: bool,
 }
 
+/// One line of a client's headers, as its server hands it on.
+pub trait Line {
+    /// Its value.
+    fn octets(&self) -> &[u8];
+
+    /// Whether this is its name.
+    fn is_named(&self, name: &HeaderName) -> bool;
+
+    /// Both for a header map.
+    ///
+    /// # Errors
+    /// [`BadRequest::Header`] where one of them is malformed.
+    fn name(&self) -> Result<HeaderName, BadRequest>;
+
+    /// See [`Line::name`].
+    ///
+    /// # Errors
+    /// [`BadRequest::Header`].
+    fn value(&self) -> Result<HeaderValue, BadRequest>;
+}
+
+/// Octets, the name in any case.
+impl Line for (&[u8], &[u8]) {
+    fn octets(&self) -> &[u8] {
+        self.1
+    }
+
+    fn is_named(&self, name: &HeaderName) -> bool {
+        self.0.eq_ignore_ascii_case(name.as_str().as_bytes())
+    }
+
+    fn name(&self) -> Result<HeaderName, BadRequest> {
+        HeaderName::from_bytes(self.0).map_err(|_| BadRequest::Header)
+    }
+
+    fn value(&self) -> Result<HeaderValue, BadRequest> {
+        HeaderValue::from_bytes(self.1).map_err(|_| BadRequest::Header)
+    }
+}
+
+/// What has been parsed already.
+impl Line for (&HeaderName, &HeaderValue) {
+    fn octets(&self) -> &[u8] {
+        self.1.as_bytes()
+    }
+
+    fn is_named(&self, name: &HeaderName) -> bool {
+        self.0 == name
+    }
+
+    fn name(&self) -> Result<HeaderName, BadRequest> {
+        Ok(self.0.clone())
+    }
+
+    fn value(&self) -> Result<HeaderValue, BadRequest> {
+        Ok(self.1.clone())
+    }
+}
+
 /// The headers for the upstream.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -79,7 +138,8 @@ pub struct Outgoing {
 /// Which headers go upstream.
 #[derive(Debug)]
 pub struct RequestPolicy {
-    /// Removed from what the client sent: hop-by-hop, dropped, replaced and computed names.
+    /// Removed from what the client sent, beside hop-by-hop and computed names: dropped and
+    /// replaced ones.
     removed: NameSet,
     allowed: Option<NameSet>,
     extra: HeaderMap,
@@ -97,14 +157,8 @@ impl RequestPolicy {
         dropped: Vec<HeaderName>,
         allowed: Option<Vec<HeaderName>>,
     ) -> Self {
-        let computed = [EXPECT, X_FORWARDED_PROTO, X_FORWARDED_HOST];
-        let removed = hop_by_hop()
-            .into_iter()
-            .chain(computed)
-            .chain(dropped)
-            .chain(extra.keys().cloned());
         Self {
-            removed: name_set(removed),
+            removed: name_set(dropped.into_iter().chain(extra.keys().cloned())),
             allowed: allowed.map(name_set),
             extra,
             preserve_host,
@@ -112,13 +166,13 @@ impl RequestPolicy {
         }
     }
 
-    /// The headers that go upstream for a client's `(name, value)` lines.
+    /// The headers that go upstream for a client's lines.
     ///
     /// # Errors
     /// A malformed line, or lines that contradict each other about the body's length.
     pub fn headers(
         &self,
-        lines: &[(&[u8], &[u8])],
+        lines: &[impl Line],
         connection: &Connection<'_>,
     ) -> Result<Outgoing, BadRequest> {
         if lines.len() > MAX_LINES {
@@ -133,11 +187,11 @@ impl RequestPolicy {
         let mut chunked = false;
         let mut forwarded_for: Vec<&[u8]> = Vec::new();
         let mut cookies: Vec<&[u8]> = Vec::new();
-        for &(name, value) in lines {
-            let name = HeaderName::from_bytes(name).map_err(|_| BadRequest::Header)?;
+        for line in lines {
+            let name = line.name()?;
             match name {
                 HOST => {
-                    let value = HeaderValue::from_bytes(value).map_err(|_| BadRequest::Header)?;
+                    let value = line.value()?;
                     // One reader would believe the first, another the last (RFC 9112 §3.2).
                     if host.as_ref().is_some_and(|host| *host != value) {
                         return Err(BadRequest::Host);
@@ -146,11 +200,11 @@ impl RequestPolicy {
                     continue;
                 }
                 CONTENT_LENGTH => {
-                    length = Some(content_length(value, length)?);
+                    length = Some(content_length(line.octets(), length)?);
                     continue;
                 }
                 TRANSFER_ENCODING => {
-                    if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    if !line.octets().trim_ascii().eq_ignore_ascii_case(b"chunked") {
                         return Err(BadRequest::TransferEncoding);
                     }
                     chunked = true;
@@ -158,7 +212,9 @@ impl RequestPolicy {
                 }
                 _ => {}
             }
-            if self.removed.contains_key(&name)
+            if is_hop_by_hop(&name)
+                || is_computed(&name)
+                || self.removed.contains_key(&name)
                 || nominated
                     .as_ref()
                     .is_some_and(|set| set.contains_key(&name))
@@ -171,12 +227,11 @@ impl RequestPolicy {
             }
             // HTTP/2 splits Cookie for compression; HTTP/1 wants one line (RFC 9113 §8.2.3).
             if connection.multiplexed && name == COOKIE {
-                cookies.push(value);
+                cookies.push(line.octets());
             } else if name == X_FORWARDED_FOR {
-                forwarded_for.push(value);
+                forwarded_for.push(line.octets());
             } else {
-                let value = HeaderValue::from_bytes(value).map_err(|_| BadRequest::Header)?;
-                headers.append(name, value);
+                headers.append(name, line.value()?);
             }
         }
         append_joined(&mut headers, COOKIE, &cookies, b"; ")?;
@@ -222,13 +277,18 @@ impl RequestPolicy {
     }
 }
 
+/// Whether the relay says itself what this header tells of the client and its connection.
+fn is_computed(name: &HeaderName) -> bool {
+    [EXPECT, X_FORWARDED_PROTO, X_FORWARDED_HOST].contains(name)
+}
+
 /// The names that the `Connection` lines nominate; `None` in the common case of none.
-fn nominated_by(lines: &[(&[u8], &[u8])]) -> Result<Option<NameSet>, BadRequest> {
+fn nominated_by(lines: &[impl Line]) -> Result<Option<NameSet>, BadRequest> {
     let mut names = None;
-    for (name, value) in lines {
-        if name.eq_ignore_ascii_case(CONNECTION.as_str().as_bytes())
-            && !value.eq_ignore_ascii_case(b"keep-alive")
-            && !nominated(value, names.get_or_insert_with(NameSet::default))
+    for line in lines {
+        if line.is_named(&CONNECTION)
+            && !line.octets().eq_ignore_ascii_case(b"keep-alive")
+            && !nominated(line.octets(), names.get_or_insert_with(NameSet::default))
         {
             return Err(BadRequest::TooManyHeaders);
         }

@@ -4,15 +4,16 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode};
 
-use super::headers::{HeaderList, NameSet, hop_by_hop, name_set, nominated};
+use super::headers::{NameSet, is_hop_by_hop, name_set, nominated};
 use crate::engine::error::{Error, Kind};
 use crate::engine::websocket::handshake::is_own;
 
 /// Which headers go back to the client.
 #[derive(Debug)]
 pub struct ResponsePolicy {
-    removed: NameSet,
+    dropped: NameSet,
     allowed: Option<NameSet>,
+    trailers: bool,
 }
 
 impl ResponsePolicy {
@@ -24,30 +25,34 @@ impl ResponsePolicy {
             name_set(names)
         };
         Self {
-            removed: name_set(hop_by_hop().into_iter().chain(dropped)),
+            dropped: name_set(dropped),
             allowed: allowed.map(framing),
+            trailers: false,
         }
     }
 
     /// Also passes what announces trailers.
     #[must_use]
     pub fn with_trailers(mut self) -> Self {
-        self.removed.remove(TRAILER);
+        self.trailers = true;
         self
     }
 
-    /// The headers for the client.
+    /// The headers for the client, in the upstream's order.
     ///
     /// # Errors
     /// A status that HTTP does not know (RFC 9110 §15).
-    pub fn headers(&self, status: StatusCode, headers: &HeaderMap) -> Result<HeaderList, Error> {
+    pub fn headers(&self, status: StatusCode, headers: HeaderMap) -> Result<HeaderMap, Error> {
         if status.as_u16() > 599 || status.as_u16() < 200 {
             return Err(Error::new(
                 Kind::Protocol,
                 "the status is not one of HTTP's",
             ));
         }
-        self.list(status, headers)
+        // RFC 9110 §8.6: none in a 204; in a 304 it is the length of what is not sent, which some
+        // ASGI servers take for the length of what is.
+        let no_length = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.filtered(headers, |name| !(no_length && *name == CONTENT_LENGTH))
     }
 
     /// The headers of an accepted handshake for the client, without those of the hop's own, unless
@@ -55,53 +60,77 @@ impl ResponsePolicy {
     ///
     /// # Errors
     /// As for [`ResponsePolicy::headers`].
-    pub fn handshake_headers(
-        &self,
-        headers: &HeaderMap,
-        passes: bool,
-    ) -> Result<HeaderList, Error> {
-        let mut list = self.list(StatusCode::NO_CONTENT, headers)?;
-        list.retain(|(name, _)| passes || !is_own(name));
-        Ok(list)
+    pub fn handshake_headers(&self, headers: HeaderMap, passes: bool) -> Result<HeaderMap, Error> {
+        self.filtered(headers, |name| {
+            *name != CONTENT_LENGTH && (passes || !is_own(name))
+        })
     }
 
-    fn list(&self, status: StatusCode, headers: &HeaderMap) -> Result<HeaderList, Error> {
-        let mut nominees = NameSet::default();
-        for value in headers.get_all(CONNECTION) {
-            // Nearly all there is, and names nothing.
-            let usual = |word: &[u8]| value.as_bytes().eq_ignore_ascii_case(word);
-            if usual(b"keep-alive") || usual(b"close") {
-                continue;
-            }
-            if !nominated(value.as_bytes(), &mut nominees) {
-                return Err(Error::new(Kind::Protocol, "too many names in Connection"));
-            }
-        }
-        // RFC 9110 §8.6: none in a 204; in a 304 it is the length of what is not sent, which some
-        // ASGI servers take for the length of what is.
-        let no_length = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let mut length_seen = false;
-        let mut list = HeaderList::with_capacity(headers.len());
-        for (name, value) in headers {
-            if self.removed.contains_key(name)
-                || (!nominees.is_empty() && nominees.contains_key(name) && name != CONTENT_LENGTH)
-                || self
+    fn filtered(
+        &self,
+        headers: HeaderMap,
+        also: impl Fn(&HeaderName) -> bool,
+    ) -> Result<HeaderMap, Error> {
+        let nominees = nominees(&headers)?;
+        let passes = |name: &HeaderName| {
+            (!is_hop_by_hop(name) || (self.trailers && *name == TRAILER))
+                && (self.dropped.is_empty() || !self.dropped.contains_key(name))
+                && (nominees.is_empty() || !nominees.contains_key(name) || *name == CONTENT_LENGTH)
+                && self
                     .allowed
                     .as_ref()
-                    .is_some_and(|set| !set.contains_key(name))
-            {
-                continue;
-            }
-            if name == CONTENT_LENGTH {
-                if !no_length && !std::mem::replace(&mut length_seen, true) {
-                    list.push((CONTENT_LENGTH, one_length(value)));
-                }
-                continue;
-            }
-            list.push((name.clone(), value.clone()));
+                    .is_none_or(|set| set.contains_key(name))
+                && also(name)
+        };
+        let mut headers = kept(headers, passes);
+        if let Some(length) = headers.get(CONTENT_LENGTH)
+            && (headers.len() > headers.keys().len() || length.as_bytes().contains(&b','))
+        {
+            let length = one_length(length);
+            headers.insert(CONTENT_LENGTH, length);
         }
-        Ok(list)
+        Ok(headers)
     }
+}
+
+/// The names that `Connection` nominates as hop-by-hop.
+fn nominees(headers: &HeaderMap) -> Result<NameSet, Error> {
+    let mut nominees = NameSet::default();
+    for value in headers.get_all(CONNECTION) {
+        // Nearly all there is, and names nothing.
+        let usual = |word: &[u8]| value.as_bytes().eq_ignore_ascii_case(word);
+        if usual(b"keep-alive") || usual(b"close") {
+            continue;
+        }
+        if !nominated(value.as_bytes(), &mut nominees) {
+            return Err(Error::new(Kind::Protocol, "too many names in Connection"));
+        }
+    }
+    Ok(nominees)
+}
+
+/// The headers whose names pass, in their order. `HeaderMap::remove` puts the last one into the
+/// gap, so it serves for the last one alone, which is where many servers have `Connection`.
+fn kept(mut headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let mut refused = headers.keys().filter(|name| !passes(name));
+    let Some(first) = refused.next() else {
+        return headers;
+    };
+    if headers.keys().last() == Some(first) {
+        let last = first.clone();
+        headers.remove(last);
+        return headers;
+    }
+    let mut rest = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    // A name comes with the first of its values.
+    for (name, value) in headers {
+        current = name.or(current);
+        if let Some(name) = current.as_ref().filter(|name| passes(name)) {
+            rest.append(name.clone(), value);
+        }
+    }
+    rest
 }
 
 /// The one number that a Content-Length repeats (RFC 9110 §8.6); hyper has refused it if the

@@ -31,8 +31,8 @@ use crate::engine::target::{Endpoint, Origin};
 /// ahead of whoever takes the body, and as little as 8 KiB where less comes.
 pub const READ_BUFFER: usize = MESSAGE;
 
-/// Lines of a response head at most.
-pub const MAX_HEADERS: usize = 256;
+/// Header lines up to which hyper keeps room for them on the stack.
+const USUAL_HEADERS: usize = 100;
 
 const NOT_IN_TIME: &str = "not connected in time";
 
@@ -57,12 +57,14 @@ pub enum Purpose {
 }
 
 /// What is spoken over connections, and to whom.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Speech {
     /// Which HTTP.
     pub http2: Http2,
     /// The name to ask for over TLS, where it is not the host's.
     pub server_name: Option<String>,
+    /// Header lines of a response in HTTP/1.1 at most.
+    pub max_headers: usize,
 }
 
 /// Opens connections.
@@ -166,7 +168,7 @@ impl Connector {
         let io = SocketIo::new(socket, self.timeouts.write);
         let always = self.speech.http2 == Http2::Always && purpose == Purpose::Requests;
         if !origin.secure {
-            return serve(io, weak, purpose, always).await;
+            return self.serve(io, weak, purpose, always).await;
         }
         // Boxed: whoever connects without it would carry its state.
         Box::pin(self.secure(io, weak, host, purpose, always)).await
@@ -191,7 +193,7 @@ impl Connector {
         // rustls names the certificate's fault, never a secret.
         let io = io.map_err(|error| tls_error(error.to_string()))?;
         let http2 = always || io.get_ref().1.alpn_protocol() == Some(b"h2");
-        serve(io, socket, purpose, http2).await
+        self.serve(io, socket, purpose, http2).await
     }
 
     async fn open_tcp(&self, host: &str, port: u16) -> Result<Stream, Error> {
@@ -207,44 +209,46 @@ impl Connector {
         let stream = connected.map_err(|error| connect_error(&error))?;
         Ok(Stream::Tcp(stream.into_inner()))
     }
-}
 
-/// Speaks HTTP over `io` in a task of its own.
-async fn serve<I>(
-    io: I,
-    socket: Weak<Socket>,
-    purpose: Purpose,
-    http2: bool,
-) -> Result<Connection, Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    if http2 {
-        let (sender, work) = Box::pin(sender::handshake(io)).await?;
-        return Ok(Connection {
-            sender: Sender::Http2(sender),
-            task: tokio::spawn(work).abort_handle(),
+    /// Speaks HTTP over `io` in a task of its own.
+    async fn serve<I>(
+        &self,
+        io: I,
+        socket: Weak<Socket>,
+        purpose: Purpose,
+        http2: bool,
+    ) -> Result<Connection, Error>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if http2 {
+            let (sender, work) = Box::pin(sender::handshake(io)).await?;
+            return Ok(Connection {
+                sender: Sender::Http2(sender),
+                task: tokio::spawn(work).abort_handle(),
+                socket,
+            });
+        }
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(READ_BUFFER);
+        if self.speech.max_headers != USUAL_HEADERS {
+            builder.max_headers(self.speech.max_headers);
+        }
+        let handshake = builder.handshake(TokioIo::new(io)).await;
+        let (sender, connection) =
+            handshake.map_err(|_| Error::not_sent(Kind::Connect, "the connection was closed"))?;
+        // Its error reaches whoever waits for the response; there is nobody else to tell.
+        let task = match purpose {
+            Purpose::Requests => tokio::spawn(connection),
+            Purpose::Upgrade => tokio::spawn(connection.with_upgrades()),
+        };
+        let task = task.abort_handle();
+        Ok(Connection {
+            sender: Sender::Http1(sender),
+            task,
             socket,
-        });
+        })
     }
-    let handshake = http1::Builder::new()
-        .max_buf_size(READ_BUFFER)
-        .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(io))
-        .await;
-    let (sender, connection) =
-        handshake.map_err(|_| Error::not_sent(Kind::Connect, "the connection was closed"))?;
-    // Its error reaches whoever waits for the response; there is nobody else to tell.
-    let task = match purpose {
-        Purpose::Requests => tokio::spawn(connection),
-        Purpose::Upgrade => tokio::spawn(connection.with_upgrades()),
-    };
-    let task = task.abort_handle();
-    Ok(Connection {
-        sender: Sender::Http1(sender),
-        task,
-        socket,
-    })
 }
 
 async fn within(

@@ -67,6 +67,10 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut space = [0; SMALL];
+        if let Some(octets) = joined(parts, &mut space) {
+            return self.poll_write(context, octets);
+        }
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
@@ -89,6 +93,24 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Octets up to which copying parts together is cheaper than having the system gather them, as
+/// measured on Linux: `writev` takes some 100 ns more than `send`.
+const SMALL: usize = 1024;
+
+/// Parts as one, where they are one or few octets.
+fn joined<'a>(parts: &'a [IoSlice<'_>], space: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+    if let [one] = parts {
+        return Some(one);
+    }
+    let mut at = 0;
+    for part in parts {
+        let end = at + part.len();
+        space.get_mut(at..end)?.copy_from_slice(part);
+        at = end;
+    }
+    space.get(..at)
+}
+
 /// A socket that can be asked about while a task owns its stream.
 #[derive(Debug)]
 pub struct Socket(Mutex<Shared>);
@@ -96,7 +118,7 @@ pub struct Socket(Mutex<Shared>);
 #[derive(Debug)]
 struct Shared {
     stream: Stream,
-    /// When octets came or went last.
+    /// When octets came or went last, as far as a response head was waited for.
     active_at: Instant,
     /// How many more octets may come before the response head is complete.
     head_room: Option<usize>,
@@ -125,7 +147,7 @@ impl Socket {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// When the peer sent or took something last.
+    /// When the peer sent or took something last while its answer was waited for.
     #[must_use]
     pub fn active_at(&self) -> Instant {
         self.lock().active_at
@@ -202,7 +224,7 @@ impl SocketIo {
         }
         let mut shared = self.socket.lock();
         let written = write(&mut shared.stream, context);
-        if matches!(written, Poll::Ready(Ok(_))) {
+        if shared.head_room.is_some() && matches!(written, Poll::Ready(Ok(_))) {
             shared.active_at = Instant::now();
         }
         drop(shared);
@@ -253,10 +275,10 @@ impl AsyncRead for SocketIo {
         let before = buffer.filled().len();
         let mut shared = self.socket.lock();
         let read = Pin::new(&mut shared.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            shared.active_at = Instant::now();
-        }
         if let Some(room) = shared.head_room {
+            if read.is_ready() {
+                shared.active_at = Instant::now();
+            }
             let Some(left) = room.checked_sub(buffer.filled().len() - before) else {
                 let error = Error::new(Kind::Protocol, "too much before the response head");
                 return Poll::Ready(Err(io::Error::other(error)));

@@ -4,15 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use http::Version;
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
+use http::request::Parts;
 
 use super::Entry;
 use crate::gateway::forward::Peer;
-use crate::gateway::passage::Asked;
 
 /// What is known of a request from its head.
 #[must_use]
-pub(in crate::gateway) fn of(peer: &Peer, asked: &Asked) -> Entry {
-    let parts = &asked.parts;
+pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> Entry {
     let text = |value: Option<&HeaderValue>| {
         let octets = value.map(HeaderValue::as_bytes).unwrap_or_default();
         String::from_utf8_lossy(octets).into_owned()
@@ -32,7 +31,7 @@ pub(in crate::gateway) fn of(peer: &Peer, asked: &Asked) -> Entry {
         host: host.unwrap_or_else(|| text(parts.headers.get(HOST))),
         referer: masked(&text(parts.headers.get(REFERER))),
         user_agent: text(parts.headers.get(USER_AGENT)),
-        request_id: text(Some(&asked.id)),
+        request_id: text(Some(id)),
         route: String::new(),
         upstream: String::new(),
         status: 0,

@@ -269,7 +269,7 @@ static LIMITS: Table = Table {
             name: "max_headers",
             kind: Kind::Whole(1, 1000),
             default: Default::Whole(100),
-            about: "header lines of a request; more is a 431",
+            about: "header lines of a request, where more is a 431, and of an upstream's answer, where more is a 502",
         },
         Key {
             name: "max_body_size",
