@@ -59,7 +59,7 @@ impl WebSocket {
         let presence = started.relay.enter(Arc::new(presence));
         let ends = (Arc::clone(&inbox), Arc::clone(&outbox));
         started.runtime.enqueue(Box::new(move || {
-            tokio::spawn(run(in_flight, request, ends.0, ends.1));
+            tokio::spawn(run(in_flight, Box::new(request), ends.0, ends.1));
         }));
         let present = (Some(presence), called_off);
         Self::new(port, inbox, outbox, downstream.adds_date, present)

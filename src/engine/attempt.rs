@@ -1,15 +1,17 @@
 //! One try: a connection, the request over it, the response head. What to do with the outcome is
 //! not decided here.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Request as HttpRequest, StatusCode, Version};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::body::{RequestBody, ResponseBody, Sent};
 use super::error::{Error, Kind, Reach};
@@ -19,10 +21,11 @@ use super::policy::retry::is_idempotent;
 use super::relay::{Relay, Request};
 use super::report::Observer;
 use super::target::{Target, origin_form};
+use super::timer::poll_due;
 use super::upstream::failure;
 use super::upstream::memory::Call;
 use super::upstream::pool::{Freshness, Lease, Pool};
-use super::upstream::sender::multiplexed;
+use super::upstream::sender::{self, multiplexed};
 use super::upstream::socket::Socket;
 use super::websocket::handshake::Handshake;
 use super::websocket::socket::Switching;
@@ -57,7 +60,7 @@ impl Relay {
         pool: &Arc<Pool>,
         body: RequestBody,
         observer: &dyn Observer,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Box<Answer>, Error> {
         if self.config.in_memory {
             let message = message(request, to, body);
             let url = to.target.url(&to.path);
@@ -83,7 +86,13 @@ impl Relay {
                 return Err(Error::new(Kind::Read, "the connection was closed"));
             };
             let message = message(request, to, this_body);
-            match self.send(&mut lease, message, origin.secure).await {
+            let head = match self.send(&mut lease, message, origin.secure) {
+                Ok(Sending { sent, response }) => {
+                    self.head(&mut lease, sent.as_deref(), response).await
+                }
+                Err(error) => Err(error),
+            };
+            match head {
                 Ok(mut response) => {
                     let switched = match &request.handshake {
                         None => None,
@@ -95,13 +104,13 @@ impl Relay {
                     let mut body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
                     let arrived = Instant::now();
                     body.read_ahead().await;
-                    return Ok(Answer {
+                    return Ok(Box::new(Answer {
                         status: head.status,
                         headers: head.headers,
                         body,
                         switched,
                         arrived,
-                    });
+                    }));
                 }
                 Err(error) => {
                     // Not an answer that is malformed or breaks off: nothing came at all.
@@ -124,40 +133,65 @@ impl Relay {
         }
     }
 
-    async fn send(
+    /// Hands the request to the connection. Nothing is waited for, so that no future has room for
+    /// the request.
+    fn send(
         &self,
         lease: &mut Lease,
         mut message: HttpRequest<RequestBody>,
         secure: bool,
-    ) -> Result<http::Response<Incoming>, Error> {
+    ) -> Result<Sending<impl Future<Output = sender::Answer> + use<>>, Error> {
         let sent = message.body().progress();
-        let gone = || Error::not_sent(Kind::Read, "the connection was closed");
         if let Some(socket) = lease.socket() {
             socket.bound_head(Some(HEAD_LIMIT));
         }
         if lease.is_multiplexed() {
             multiplexed(&mut message, secure)?;
         }
-        let sender = lease.sender(sent.clone()).ok_or_else(gone)?;
+        let sender = lease.sender(sent.clone()).ok_or_else(closed)?;
         let response = sender.send(message);
-        let mut response = std::pin::pin!(response);
-        let early = match &sent {
-            Some(sent) => until_sent(sent, &mut response).await,
-            None => None,
-        };
-        let result = match (early, self.config.timeouts.read) {
-            (Some(result), _) => result,
-            (None, None) => response.await,
-            (None, Some(read)) => until_silent(read, lease, response).await?,
-        };
-        if let (Ok(_), Some(socket)) = (&result, lease.socket()) {
-            socket.bound_head(None);
-        }
-        result.map_err(|mut failed| match failed.take_message() {
-            Some(_) => gone(),
-            None => failure::head(failed.error()),
-        })
+        Ok(Sending { sent, response })
     }
+
+    /// Waits for the head of the response.
+    async fn head(
+        &self,
+        lease: &mut Lease,
+        sent: Option<&Sent>,
+        response: impl Future<Output = sender::Answer>,
+    ) -> Result<http::Response<Incoming>, Error> {
+        let mut response = pin!(response);
+        if let Some(sent) = sent
+            && let Some(result) = until_sent(sent, &mut response).await
+        {
+            return arrived(lease, result);
+        }
+        let result = match self.config.timeouts.read {
+            None => response.await,
+            Some(read) => until_silent(read, lease, response).await?,
+        };
+        arrived(lease, result)
+    }
+}
+
+/// A request on its way.
+struct Sending<F> {
+    sent: Option<Arc<Sent>>,
+    response: F,
+}
+
+fn closed() -> Error {
+    Error::not_sent(Kind::Read, "the connection was closed")
+}
+
+fn arrived(lease: &Lease, result: sender::Answer) -> Result<http::Response<Incoming>, Error> {
+    if let (Ok(_), Some(socket)) = (&result, lease.socket()) {
+        socket.bound_head(None);
+    }
+    result.map_err(|mut failed| match failed.take_message() {
+        Some(_) => closed(),
+        None => failure::head(failed.error()),
+    })
 }
 
 /// The connection behind a 101; `None` for any other answer to a handshake.
@@ -216,17 +250,23 @@ async fn until_sent<F: Future + Unpin>(sent: &Sent, response: &mut F) -> Option<
 /// Waits for the response head for as long as octets of it, or of interim responses, come in time.
 async fn until_silent<F: Future>(
     idle: Duration,
-    lease: &Lease,
+    lease: &mut Lease,
     mut response: Pin<&mut F>,
 ) -> Result<F::Output, Error> {
     let mut silent_at = Instant::now() + idle;
-    loop {
-        if let Ok(result) = timeout_at(silent_at, &mut response).await {
-            return Ok(result);
+    poll_fn(|context| {
+        if let Poll::Ready(result) = response.as_mut().poll(context) {
+            return Poll::Ready(Ok(result));
         }
-        silent_at = match lease.socket().map(Socket::active_at) {
-            Some(active_at) if active_at + idle > silent_at => active_at + idle,
-            _ => return Err(Error::new(Kind::ReadTimeout, "no answer in time")),
-        };
-    }
+        loop {
+            ready!(poll_due(lease.timer(), silent_at, context));
+            let active_at = lease.socket().map(Socket::active_at);
+            silent_at = active_at.map_or(silent_at, |at| silent_at.max(at + idle));
+            if silent_at <= Instant::now() {
+                let error = Error::new(Kind::ReadTimeout, "no answer in time");
+                return Poll::Ready(Err(error));
+            }
+        }
+    })
+    .await
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 use super::error::{Error, Kind};
 use super::pull::{self, Pull};
@@ -244,10 +244,15 @@ impl ResponseBody {
             _ => None,
         };
         if short.is_some_and(|length| length <= SHORT) {
-            let next = poll_fn(|context| self.poll_frame(context));
-            if let Ok(Some(next)) = timeout(RIGHT_BEHIND, next).await {
-                self.first = Some(Box::new(next));
-            }
+            let mut timer = None;
+            let next = poll_fn(|context| match self.poll_frame(context) {
+                Poll::Pending => {
+                    let timer = timer.get_or_insert_with(|| Box::pin(sleep(RIGHT_BEHIND)));
+                    timer.as_mut().poll(context).map(|()| None)
+                }
+                there => there,
+            });
+            self.first = next.await.map(Box::new);
         }
     }
 

@@ -109,7 +109,7 @@ impl Drop for Ending {
 
 async fn work(relay: &Relay, request: Box<Request>, mailbox: &ExchangeMailbox) {
     // Boxed: a stream that stays open does not keep what only its beginning needed.
-    match Box::pin(relay.exchange(*request, mailbox)).await {
+    match Box::pin(relay.exchange(request, mailbox)).await {
         Ok(mut response) => pass_on(relay, &mut response, mailbox).await,
         Err(error) => mailbox.publish(|contents| fail(contents, &error)),
     }

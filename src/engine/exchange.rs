@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, SET_COOKIE};
 use http::{Method, StatusCode};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use url::Position;
 
 use super::attempt::{Answer, Destination};
@@ -22,7 +22,7 @@ use super::target::{Target, request_target};
 use super::websocket::Switched;
 use super::websocket::handshake::Handshake;
 
-/// A response on its way to the client.
+/// A response on its way to the client. Boxed, as futures keep what they hand on twice.
 #[derive(Debug)]
 pub struct Response {
     /// The upstream's.
@@ -33,6 +33,8 @@ pub struct Response {
     pub body: ResponseBody,
     /// What comes behind a 101, which answers nothing but a handshake.
     pub switched: Option<Switched>,
+    /// When its head came.
+    pub arrived: Instant,
     /// Where it came from, for the log.
     pub origin: Provenance,
 }
@@ -49,9 +51,9 @@ impl Relay {
     /// The last try's failure.
     pub async fn exchange(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         observer: &dyn Observer,
-    ) -> Result<Response, Error> {
+    ) -> Result<Box<Response>, Error> {
         self.deposit();
         let mut turn = self.first_turn(&request, observer).await?;
         let mut to = self.destination(&turn, &mut request);
@@ -178,12 +180,13 @@ impl Relay {
     /// The response that the client gets for an answer.
     fn respond(
         &self,
-        answer: Answer,
+        answer: Box<Answer>,
         request: &Request,
         origin: Provenance,
         observer: &dyn Observer,
-    ) -> Result<Response, Error> {
+    ) -> Result<Box<Response>, Error> {
         let policy = &self.response_policy;
+        let answer = *answer;
         let headers = match &answer.switched {
             None => policy.headers(answer.status, answer.headers),
             Some(_) => {
@@ -202,13 +205,14 @@ impl Relay {
         {
             headers.append(SET_COOKIE, line);
         }
-        Ok(Response {
+        Ok(Box::new(Response {
             status: answer.status,
             headers,
             body: answer.body,
             switched: answer.switched,
+            arrived: answer.arrived,
             origin,
-        })
+        }))
     }
 
     /// The next request, where the answer is a redirect to be followed.

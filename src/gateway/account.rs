@@ -71,9 +71,13 @@ impl Account {
     /// There is an answer, from the target with this number among the route's, which count from 1;
     /// 0 is the gateway.
     pub fn answered(&mut self, status: StatusCode, target: usize, retries: u32) {
+        self.arrived(Instant::now(), status, target, retries);
+    }
+
+    /// The same for an answer whose head came at `at`.
+    pub fn arrived(&mut self, at: Instant, status: StatusCode, target: usize, retries: u32) {
         self.status = status;
-        let time = self.started.elapsed();
-        self.first_byte = Some(time);
+        self.first_byte = Some(at.saturating_duration_since(self.started));
         if let Some((metrics, of)) = &mut self.books {
             *of = target;
             metrics.retries.add(u64::from(retries));

@@ -55,7 +55,8 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Passage {
     way: Arc<Way>,
-    outgoing: Outgoing,
+    /// Boxed, as futures keep what they hand on twice.
+    outgoing: Box<Outgoing>,
     /// Tells what is wrong with its body, if it has one.
     verdict: Option<Arc<Verdict>>,
     /// The client's connection, where it wants to change to this protocol.
@@ -91,7 +92,8 @@ impl Passage {
             peer: &client.peer,
         };
         let h2_body = has_body && parts.version == Version::HTTP_2;
-        let mut outgoing = forward::prepare(&found.way.relay, parts, manner, id, h2_body)?;
+        let outgoing = forward::prepare(&found.way.relay, parts, manner, id, h2_body)?;
+        let mut outgoing = Box::new(outgoing);
         if let Framing::Length(length) = outgoing.framing
             && route.max_body_size.is_some_and(|most| length > most)
         {
@@ -143,7 +145,12 @@ impl Passage {
         rewrite_cookies(&mut relayed.headers, &route.cookie_domain);
         let target = number_of(route, &relayed);
         notes.attempt(relayed.origin.attempt());
-        account.answered(relayed.status, target, notes.retries());
+        account.arrived(
+            relayed.arrived.into_std(),
+            relayed.status,
+            target,
+            notes.retries(),
+        );
         if let (Some((protocol, upgrade)), Some(switched)) = (self.upgrade, relayed.switched.take())
         {
             let Stream::Socket(switching) = switched.stream else {

@@ -40,10 +40,44 @@ pub enum Order {
     Die,
 }
 
+/// The worker's clock. Connections read the hands, which are moved with each sweep: that is as
+/// exact as limits are, and asking the system for the time takes as long as a request's routing.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    /// Milliseconds from the start to the next sweep.
+    hands: AtomicU64,
+}
+
+impl Clock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            hands: AtomicU64::new(1),
+        })
+    }
+
+    /// Milliseconds since the worker began, never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).map_or(u64::MAX, |now| now + 1)
+    }
+
+    /// The time as it will be at the next sweep, which is in `pause`: nothing ends too early.
+    fn advance(&self, pause: Duration) {
+        let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        self.hands
+            .store(self.now().saturating_add(pause), Ordering::Relaxed);
+    }
+
+    fn hands(&self) -> u64 {
+        self.hands.load(Ordering::Relaxed)
+    }
+}
+
 /// One connection, as its worker sees it.
 #[derive(Debug)]
 pub struct Watch {
-    clock: Instant,
+    clock: Arc<Clock>,
     phase: AtomicU8,
     /// Milliseconds of the clock since which the phase lasts.
     since: AtomicU64,
@@ -61,7 +95,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    fn new(clock: Instant) -> Self {
+    fn new(clock: Arc<Clock>) -> Self {
         let watch = Self {
             clock,
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -78,14 +112,9 @@ impl Watch {
         watch
     }
 
-    /// Milliseconds since the worker began, never 0.
-    fn now(&self) -> u64 {
-        u64::try_from(self.clock.elapsed().as_millis()).map_or(u64::MAX, |now| now + 1)
-    }
-
     fn enter(&self, phase: Phase) {
         self.rest.store(false, Ordering::Relaxed);
-        self.since.store(self.now(), Ordering::Relaxed);
+        self.since.store(self.clock.hands(), Ordering::Relaxed);
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
@@ -127,14 +156,11 @@ impl Watch {
     }
 
     /// Has it rest where it is idle for long enough.
-    fn lull(&self) {
+    fn lull(&self, now: u64) {
         let idle = self.is_in(Phase::Idle)
             && self.blocked.load(Ordering::Relaxed) == 0
             && !self.has_goodbye()
-            && self
-                .now()
-                .saturating_sub(self.since.load(Ordering::Relaxed))
-                >= DROWSY;
+            && now.saturating_sub(self.since.load(Ordering::Relaxed)) >= DROWSY;
         if idle && !self.rest.swap(true, Ordering::Relaxed) {
             self.task.wake();
         }
@@ -151,7 +177,7 @@ impl Watch {
     pub fn block(&self, blocked: bool) {
         let before = self.blocked.load(Ordering::Relaxed);
         match (blocked, before) {
-            (true, 0) => self.blocked.store(self.now(), Ordering::Relaxed),
+            (true, 0) => self.blocked.store(self.clock.hands(), Ordering::Relaxed),
             (false, 1..) => self.blocked.store(0, Ordering::Relaxed),
             _ => {}
         }
@@ -188,11 +214,10 @@ impl Watch {
     }
 
     /// What is to become of it by now.
-    fn verdict(&self, limits: &ServerLimits) -> Order {
+    fn verdict(&self, limits: &ServerLimits, now: u64) -> Order {
         if self.tunnel.load(Ordering::Relaxed) {
             return Order::Stay;
         }
-        let now = self.now();
         let over = |since: u64, limit: Option<Duration>| {
             limit.is_some_and(|limit| Duration::from_millis(now.saturating_sub(since)) >= limit)
         };
@@ -225,7 +250,7 @@ impl Drop for InFlight {
 /// All connections of a worker.
 #[derive(Debug)]
 pub struct Registry {
-    clock: Instant,
+    clock: Arc<Clock>,
     connections: Mutex<Connections>,
     emptied: Notify,
 }
@@ -241,7 +266,7 @@ impl Registry {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            clock: Instant::now(),
+            clock: Clock::new(),
             connections: Mutex::default(),
             emptied: Notify::new(),
         })
@@ -256,7 +281,7 @@ impl Registry {
     /// Takes a connection in; `permit` is its share of the most there may be.
     #[must_use]
     pub fn enter(self: &Arc<Self>, permit: Permit) -> Presence {
-        let watch = Arc::new(Watch::new(self.clock));
+        let watch = Arc::new(Watch::new(Arc::clone(&self.clock)));
         let mut connections = self.lock();
         let number = connections.next;
         connections.next += 1;
@@ -278,15 +303,17 @@ impl Registry {
         }
     }
 
-    /// Ends what takes longer than it may.
-    pub fn sweep(&self, limits: &ServerLimits) {
+    /// Ends what takes longer than it may; the next sweep is in `pause`.
+    pub fn sweep(&self, limits: &ServerLimits, pause: Duration) {
+        self.clock.advance(pause);
+        let now = self.clock.now();
         let late: Vec<_> = {
             let connections = self.lock();
-            connections.all.values().for_each(|watch| watch.lull());
+            connections.all.values().for_each(|watch| watch.lull(now));
             let verdicts = connections
                 .all
                 .values()
-                .map(|watch| (watch, watch.verdict(limits)));
+                .map(|watch| (watch, watch.verdict(limits, now)));
             verdicts
                 .filter(|(_, order)| *order != Order::Stay)
                 .map(|(watch, order)| (Arc::clone(watch), order))

@@ -233,8 +233,9 @@ async fn sweep(worker: Arc<Worker>) {
         ];
         let shortest = shortest.into_iter().flatten().min();
         let pause = shortest.map_or(LONGEST_PAUSE, |shortest| shortest / 8);
-        tokio::time::sleep(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
-        worker.registry.sweep(&limits);
+        let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        worker.registry.sweep(&limits, pause);
+        tokio::time::sleep(pause).await;
     }
 }
 

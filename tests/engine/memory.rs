@@ -31,9 +31,9 @@ fn in_memory() -> Arc<Relay> {
 /// Starts an exchange and plays its upstream; what the client gets.
 async fn served(
     relay: &Relay,
-    request: Request,
+    request: Box<Request>,
     serve: impl AsyncFnOnce(Arc<Call>),
-) -> Result<Response, Error> {
+) -> Result<Box<Response>, Error> {
     let observer = mailbox();
     let mut exchange = std::pin::pin!(relay.exchange(request, &*observer));
     assert!(poll_once(exchange.as_mut()).await.is_pending());

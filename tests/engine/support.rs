@@ -133,7 +133,7 @@ pub(crate) fn relay(config: Config) -> Arc<Relay> {
     Relay::new(config).unwrap()
 }
 
-pub(crate) fn request(relay: &Relay, method: &str, path: &str) -> Request {
+pub(crate) fn request(relay: &Relay, method: &str, path: &str) -> Box<Request> {
     let connection = Connection {
         client: None,
         secure: false,
@@ -146,11 +146,11 @@ pub(crate) fn request(relay: &Relay, method: &str, path: &str) -> Request {
         headers: &[] as &[(&[u8], &[u8])],
         connection,
     };
-    relay.prepare(&inbound).unwrap()
+    Box::new(relay.prepare(&inbound).unwrap())
 }
 
 /// A request with a whole body.
-pub(crate) fn post(relay: &Relay, body: &'static [u8]) -> Request {
+pub(crate) fn post(relay: &Relay, body: &'static [u8]) -> Box<Request> {
     let mut request = request(relay, "POST", "/");
     request.framing = Framing::Length(body.len() as u64);
     request.body = Source::Whole(body.into());
@@ -166,11 +166,11 @@ pub(crate) fn mailbox() -> Arc<ExchangeMailbox> {
 pub(crate) fn spawn(relay: &Arc<Relay>, mailbox: &Arc<ExchangeMailbox>) {
     let (request, mailbox) = (request(relay, "GET", "/"), Arc::clone(mailbox));
     let in_flight = relay.enter(Arc::clone(&mailbox) as _);
-    tokio::spawn(deliver(in_flight, Box::new(request), mailbox));
+    tokio::spawn(deliver(in_flight, request, mailbox));
 }
 
 /// Runs one exchange to the end of its body.
-pub(crate) async fn fetch(relay: &Relay, request: Request) -> Result<(u16, Vec<u8>), Kind> {
+pub(crate) async fn fetch(relay: &Relay, request: Box<Request>) -> Result<(u16, Vec<u8>), Kind> {
     let response = relay
         .exchange(request, &*mailbox())
         .await

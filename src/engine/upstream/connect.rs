@@ -26,6 +26,7 @@ use crate::engine::config::{Http2, Timeouts};
 use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::MESSAGE;
 use crate::engine::target::{Endpoint, Origin};
+use crate::engine::timer::Timer;
 
 /// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
 /// ahead of whoever takes the body, and as little as 8 KiB where less comes.
@@ -45,6 +46,8 @@ pub struct Connection {
     pub task: AbortHandle,
     /// The socket, while the task lives.
     pub socket: Weak<Socket>,
+    /// Of whoever waits for a response, and then for the next one.
+    pub timer: Timer,
 }
 
 /// What a connection is opened for.
@@ -227,6 +230,7 @@ impl Connector {
                 sender: Sender::Http2(sender),
                 task: tokio::spawn(work).abort_handle(),
                 socket,
+                timer: None,
             });
         }
         let mut builder = http1::Builder::new();
@@ -247,6 +251,7 @@ impl Connector {
             sender: Sender::Http1(sender),
             task,
             socket,
+            timer: None,
         })
     }
 }

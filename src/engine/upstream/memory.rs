@@ -55,7 +55,7 @@ impl Call {
         handshake: Option<&Handshake>,
         observer: &dyn Observer,
         timeouts: Timeouts,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Box<Answer>, Error> {
         let (head, body) = message.into_parts();
         let sent = body.progress();
         let (reply, answer) = oneshot::channel();
@@ -99,13 +99,13 @@ impl Call {
             }
             _ => (ResponseBody::memory(reader, guard, patience), None),
         };
-        Ok(Answer {
+        Ok(Box::new(Answer {
             arrived: Instant::now(),
             status,
             headers,
             body,
             switched,
-        })
+        }))
     }
 
     /// Answers with a head; the body follows through [`Call::response`].

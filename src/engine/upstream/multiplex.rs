@@ -185,6 +185,7 @@ impl Pool {
             pool: Arc::clone(self),
             reused,
             upload: None,
+            timer: None,
             slot: None,
         }
     }

@@ -21,6 +21,7 @@ use crate::engine::body::Sent;
 use crate::engine::config::Limits;
 use crate::engine::error::{Error, Kind};
 use crate::engine::target::Origin;
+use crate::engine::timer::Timer;
 
 /// How long connections beyond `max_keepalive_connections` may wait for a next request.
 pub const LINGER: Duration = Duration::from_millis(100);
@@ -119,13 +120,14 @@ impl Pool {
 
     pub(super) fn lease_of(
         self: &Arc<Self>,
-        connection: Connection,
+        mut connection: Connection,
         origin: &Arc<Origin>,
         slot: Option<OwnedSemaphorePermit>,
         reused: bool,
     ) -> Lease {
         Lease {
             socket: connection.socket.upgrade(),
+            timer: connection.timer.take(),
             sending: Sending::Connection(connection),
             origin: Arc::clone(origin),
             pool: Arc::clone(self),
@@ -293,6 +295,7 @@ pub struct Lease {
     pub(super) pool: Arc<Pool>,
     pub(super) reused: bool,
     pub(super) upload: Option<Arc<Sent>>,
+    pub(super) timer: Timer,
     /// `None` for a connection that is opened for a handshake.
     pub(super) slot: Option<OwnedSemaphorePermit>,
 }
@@ -330,6 +333,11 @@ impl Lease {
         self.socket.as_deref()
     }
 
+    /// For whoever waits for a response; it stays with a connection that is kept.
+    pub fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
     /// The socket, for whoever takes the connection over.
     #[must_use]
     pub fn weak_socket(&self) -> Weak<Socket> {
@@ -356,6 +364,7 @@ impl Lease {
         let Sending::Connection(mut connection) = sending else {
             return;
         };
+        connection.timer = self.timer.take();
         if self.slot.is_none() {
             // Without its sender the connection ends, or has become another protocol's.
             return;

@@ -33,7 +33,8 @@ pub enum Sender {
     Http2(http2::SendRequest<RequestBody>),
 }
 
-type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+/// What comes of a request; one that was not sent comes back.
+pub type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Sender {
     /// Whether the next request can be sent at once.

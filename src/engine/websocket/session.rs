@@ -37,7 +37,12 @@ impl Ongoing for Presence {
 pub const CLOSING: Duration = Duration::from_secs(5);
 
 /// Runs a WebSocket to its end. A refused handshake goes to `inbox` as any response does.
-pub async fn run(in_flight: InFlight, request: Request, inbox: Arc<Inbox>, outbox: Arc<Outbox>) {
+pub async fn run(
+    in_flight: InFlight,
+    request: Box<Request>,
+    inbox: Arc<Inbox>,
+    outbox: Arc<Outbox>,
+) {
     let ending = Ending(Some(Arc::clone(&inbox) as _));
     let relay = in_flight.relay();
     // Boxed: it is over when the session begins, which may last for days.
@@ -63,7 +68,7 @@ async fn unless_aborted<F: Future>(inbox: &Inbox, work: F) -> Option<F::Output> 
 /// Opens the upstream's end and publishes its 101, or whatever it answers instead.
 async fn open(
     relay: &Relay,
-    request: Request,
+    request: Box<Request>,
     inbox: &Inbox,
 ) -> Option<(Box<dyn Peer + Send>, Provenance)> {
     let exchange = relay.exchange(request, inbox);
@@ -100,7 +105,7 @@ async fn open(
         headers,
         origin,
         ..
-    } = response;
+    } = *response;
     // What follows may last for days.
     origin.completed();
     inbox.publish(|contents| {
