@@ -122,6 +122,27 @@ def test_a_second_signal_ends_it_at_once(second: signal.Signals) -> None:
     assert gateway.lines[-1] == "asgi-relay: ended at once"
 
 
+def test_a_log_that_nobody_reads_holds_no_end_up(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    file = tmp_path / "gateway.yaml"
+    try:
+        with Upstream(scripts.ok) as upstream, os.fdopen(writer, "w") as out:
+            file.write_text(f"access_log: {{}}\nroutes: [{{targets: '{upstream.url}'}}]")
+            with (
+                serving("-c", file, "--port", "0", stdout=out) as gateway,
+                Client(gateway.port) as client,
+            ):
+                # More than a pipe holds.
+                for _ in range(20):
+                    assert client.request(target="/" + "a" * 10_000).status == 200
+                gateway.signal(signal.SIGHUP)
+                gateway.wait_line("reloaded")
+                gateway.signal(signal.SIGTERM)
+                assert gateway.wait() == 0
+    finally:
+        os.close(reader)
+
+
 def test_it_ends_with_its_terminal() -> None:
     terminal, end = pty.openpty()
     command = [sys.executable, "-m", "asgi_relay", "serve", "--to", "http://127.0.0.1:1"]

@@ -39,6 +39,8 @@ REFUSED = {
     "a length past 64 bits": POST + b"Content-Length: 18446744073709551617\r\n\r\na",
     "another coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "chunked not last": POST + b"Transfer-Encoding: chunked, x\r\n\r\n0\r\n\r\n",
+    "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "chunked in two lines": POST + TE + TE + b"\r\n0\r\n\r\n",
     "chunked with 1.0": b"POST / HTTP/1.0\r\n" + HOST + TE + b"\r\n0\r\n\r\n",
     "a vertical tab": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
     "a space before the colon": POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
@@ -61,8 +63,10 @@ FRAMED = {
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "a host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
-    "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     "a user": b"GET http://u@h/ HTTP/1.1\r\n" + HOST + b"\r\n",
+    "no slash": b"GET x HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an authority": b"GET admin.test:80 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "another scheme": b"GET ftp://other/y HTTP/1.1\r\n" + HOST + b"\r\n",
 }  # fmt: skip
 """Wrong, but where they end is not in doubt: the next request is one."""
 
@@ -212,6 +216,13 @@ def test_no_route_is_reached_through_another(port: int, upstream: Upstream, path
     answer = fetch(port, path)
     assert answer.status == 400
     assert upstream.requests[before:] == []
+
+
+def test_a_fragment_goes_nowhere(port: int, upstream: Upstream) -> None:
+    """No target has one (RFC 9112 §3.2): neither a route nor an upstream sees it."""
+    before = len(upstream.requests)
+    assert fetch(port, "/public#/../admin").body.split(b" ")[1] == b"/base"
+    assert [request.target for request in upstream.requests[before:]] == [b"/base"]
 
 
 def test_other_paths_pass_as_they_came(port: int) -> None:

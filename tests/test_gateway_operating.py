@@ -210,3 +210,16 @@ def test_health_and_metrics(upstream: Upstream, tmp_path: Path) -> None:
         assert buckets == sorted(buckets)
         assert buckets[-1] == found[f"{name}_count{{{labels}}}"] == 4
     assert found['asgi_relay_retries_total{route="/dead"}'] == 2
+
+
+def test_changes_of_a_target_are_told(tmp_path: Path) -> None:
+    with Upstream(scripts.ok) as well, refusing() as dead:
+        targets = [url.replace("//", "//ada:hush@") for url in (well.url, dead)]
+        routes = [{"path": "/a", "targets": targets, "max_retries": 1}]
+        with configured(tmp_path, routes) as gateway:
+            while not any("target_changed" in line for line in gateway.lines):
+                assert fetch(gateway.port, "/a").status == 200
+    line = next(line for line in gateway.lines if "target_changed" in line)
+    assert line == (
+        f'reverse_proxy.target_changed url="{dead}" before="healthy" after="ejected" route="/a"'
+    )

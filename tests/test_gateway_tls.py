@@ -219,6 +219,30 @@ def test_targets_with_tls(authority: Authority, tmp_path: Path) -> None:
     assert found == {path: status for path, (_, _, status) in wanted.items()}
 
 
+def test_ports_that_the_system_chooses(authority: Authority, tmp_path: Path) -> None:
+    certificate = files(authority.certificate("localhost"))
+    listeners = [
+        {"port": 0},
+        {"port": 0, "redirect_https": True},
+        {"port": 0, "ssl": certificate},
+    ]
+    with Upstream(scripts.ok) as upstream:
+        routes = [{"targets": upstream.url}]
+        with configured(tmp_path, routes, server={"listeners": listeners}) as gateway:
+            plain, redirect, secure = gateway.ports
+            assert fetch(plain).status == 200
+            place = f"https://localhost:{secure}/".encode()
+            assert fetch(redirect, host="localhost").value("location") == place
+            with Client(secure, "localhost", tls=authority.client()) as client:
+                assert client.request().status == 200
+    rows = [line.split(maxsplit=2) for line in gateway.lines if line.startswith("  listening")]
+    assert rows == [
+        ["listening", f"http://127.0.0.1:{plain}"],
+        ["listening", f"http://127.0.0.1:{redirect}", f"redirects to https, port {secure}"],
+        ["listening", f"https://127.0.0.1:{secure}"],
+    ]
+
+
 def test_a_listener_that_sends_clients_to_https(authority: Authority, tmp_path: Path) -> None:
     certificate = files(authority.certificate("localhost"))
     with socket.socket() as reserved:

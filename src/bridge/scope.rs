@@ -89,6 +89,7 @@ fn read_with(
                 None => false,
             },
             multiplexed,
+            origin: None,
         },
     };
     let downstream = Downstream {

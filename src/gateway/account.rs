@@ -9,9 +9,13 @@ use http::StatusCode;
 
 use super::log::{Entry, Log};
 use super::metrics::RouteMetrics;
+use super::upload::Verdict;
 use super::watch::InFlight;
 use crate::engine::doorbell::Doorbell;
 use crate::engine::report::{Note, Observer};
+
+/// What nginx calls a client that left before there was an answer.
+const CLIENT_LEFT: u16 = 499;
 
 /// One request's.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub struct Account {
     first_byte: Option<Duration>,
     status: StatusCode,
     sent: u64,
+    body: Option<Arc<Verdict>>,
     outcome: Outcome,
     books: Option<(Arc<RouteMetrics>, usize)>,
     entry: Option<Box<(Entry, Log)>>,
@@ -46,6 +51,7 @@ impl Account {
             first_byte: None,
             status: StatusCode::OK,
             sent: 0,
+            body: None,
             outcome: Outcome::Open,
             books: None,
             entry: entry.map(Box::new),
@@ -66,6 +72,11 @@ impl Account {
         if let Some(entry) = &mut self.entry {
             entry.0.client = address.to_string();
         }
+    }
+
+    /// It has a body.
+    pub fn body(&mut self, verdict: Arc<Verdict>) {
+        self.body = Some(verdict);
     }
 
     /// There is an answer, from the target with this number among the route's, which count from 1;
@@ -108,24 +119,28 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let time = self.started.elapsed();
+        let answered = self.first_byte.map(|_| self.status.as_u16());
+        let status = answered.unwrap_or(CLIENT_LEFT);
         if let Some((metrics, target)) = &self.books {
             metrics.ended.increment();
             if self.outcome == Outcome::Broken {
                 metrics.broken.increment();
             }
-            if let (Some(first_byte), Some(target)) =
-                (self.first_byte, metrics.targets.get(*target))
-            {
-                target.answered(self.status.as_u16());
-                target.duration.record(time);
-                target.first_byte.record(first_byte);
+            if let Some(target) = metrics.targets.get(*target) {
+                target.answered(status);
                 target.sent.add(self.sent);
+                if let Some(body) = &self.body {
+                    target.received.add(body.received());
+                }
+                if let Some(first_byte) = self.first_byte {
+                    target.duration.record(time);
+                    target.first_byte.record(first_byte);
+                }
             }
         }
         if let Some(entry) = self.entry.take() {
             let (mut entry, log) = *entry;
-            // 499 is nginx's word for a client that left before there was an answer.
-            entry.status = self.first_byte.map_or(499, |_| self.status.as_u16());
+            entry.status = status;
             entry.sent = self.sent;
             entry.time = time;
             entry.first_byte = self.first_byte;

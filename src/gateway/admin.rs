@@ -3,6 +3,7 @@
 mod render;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::TcpListener as Socket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +18,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 
 use super::log::Log;
+use super::running::Running;
 use super::worker::Worker;
 
 /// Requests that are served at once.
@@ -38,8 +41,29 @@ pub struct Admin {
     pub draining: Arc<AtomicBool>,
 }
 
-/// Serves it until the runtime ends.
-pub async fn serve(socket: Socket, admin: Admin) {
+/// Serves it in a thread of its own, so that it can be asked until the last worker is done.
+///
+/// # Errors
+/// Where the system has no more threads or descriptors.
+pub fn start(socket: Socket, admin: Admin, running: &Arc<Running>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let run = running.attend();
+    let thread = std::thread::Builder::new().name("asgi-relay-admin".to_owned());
+    thread.spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = serve(socket, admin) => {}
+                () = run.worked() => {}
+            }
+        });
+    })?;
+    Ok(())
+}
+
+async fn serve(socket: Socket, admin: Admin) {
     let Ok(socket) = TcpListener::from_std(socket) else {
         return;
     };

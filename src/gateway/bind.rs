@@ -34,13 +34,21 @@ pub struct Bound {
     pub sockets: Vec<Listening>,
 }
 
+impl Bound {
+    /// What it is bound to, as settings and as text.
+    #[must_use]
+    pub fn place(&self) -> (Bind, String) {
+        (self.bind.clone(), self.address.clone())
+    }
+}
+
 /// Binds an address for that many workers.
 ///
 /// # Errors
 /// [`PlanError::Bind`].
 pub fn bind(bind: &Bind, workers: usize) -> Result<Bound, PlanError> {
     match bind {
-        Bind::Tcp { host, port } => bind_tcp(bind, host, *port, workers),
+        Bind::Tcp { host, port, .. } => bind_tcp(bind, host, *port, workers),
         Bind::Unix(path) => bind_unix(bind, path, workers),
     }
     .map_err(|error| PlanError::Bind(text_of(bind), error))
@@ -50,8 +58,8 @@ pub fn bind(bind: &Bind, workers: usize) -> Result<Bound, PlanError> {
 #[must_use]
 pub fn text_of(bind: &Bind) -> String {
     match bind {
-        Bind::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-        Bind::Tcp { host, port } => format!("{host}:{port}"),
+        Bind::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
+        Bind::Tcp { host, port, .. } => format!("{host}:{port}"),
         Bind::Unix(path) => format!("unix:{}", path.display()),
     }
 }

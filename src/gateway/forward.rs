@@ -7,6 +7,7 @@ use http::header::{
     CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, UPGRADE,
 };
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, Version};
 
 use super::answer::Reply;
@@ -124,13 +125,20 @@ impl<'a> Seen<'a> {
     /// (RFC 9112 §3.2), with its port; empty where HTTP/1.0 names none.
     ///
     /// # Errors
-    /// 400 where it is missing or malformed, or there is more than one.
+    /// 400 where it is missing or malformed, or there is more than one, or where the target is none
+    /// of a server's.
     pub fn host(&self, parts: &Parts) -> Result<HeaderValue, Reply> {
         if self.hosts > 1 {
             return Err(Reply::bad_request("the request has more than one Host"));
         }
+        // A target in absolute form is of the web; an authority alone is for CONNECT (RFC 9112 §3.2).
+        let web = |scheme: &Scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
+        let (scheme, authority) = (parts.uri.scheme(), parts.uri.authority());
+        if authority.is_some() && !scheme.is_some_and(web) {
+            return Err(Reply::bad_request(BadRequest::Target));
+        }
         let malformed = || Reply::bad_request("the Host is malformed");
-        let host = match (parts.uri.authority(), self.host) {
+        let host = match (authority, self.host) {
             (Some(authority), _) => {
                 HeaderValue::from_str(authority.as_str()).map_err(|_| malformed())?
             }
@@ -273,6 +281,7 @@ pub fn prepare(
             client: manner.peer.text.as_deref(),
             secure: origin.secure,
             multiplexed: parts.version == Version::HTTP_2,
+            origin: origin.client.filter(|_| origin.trusted),
         },
     };
     let mut request = relay.prepare(&inbound).map_err(Reply::bad_request)?;

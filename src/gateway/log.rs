@@ -7,13 +7,13 @@ mod line;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::config::settings::{AccessLog, LogFormat};
+use crate::engine::balance::outcome::Change;
 use crate::engine::report::Event;
 
 /// Lines that wait for the thread at most.
@@ -21,6 +21,12 @@ const QUEUE: usize = 8192;
 
 /// Octets that are written at once at most.
 const BATCH: usize = 64 * 1024;
+
+/// How long the last lines may take at the end: whoever reads them may have stopped doing so.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How requests are written, where they are; without a file to standard output.
+type Opened = Option<(LogFormat, Option<File>)>;
 
 /// What is known of a request.
 #[derive(Debug, Clone)]
@@ -57,12 +63,23 @@ pub struct Entry {
     pub first_byte: Option<Duration>,
 }
 
+/// A target's state has changed.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// Which target's, and how.
+    pub change: Change,
+    /// The route that it is a target of.
+    pub route: String,
+    /// As which worker sees it; `None` where there is but one.
+    pub worker: Option<usize>,
+}
+
 enum Item {
     Request(Box<Entry>),
     Event(Event),
-    /// From now on the access log is written so.
-    Settings(Option<(LogFormat, Option<File>)>),
-    Stop,
+    Changed(Box<Changed>),
+    /// There are [`Orders`].
+    Orders,
 }
 
 /// Where requests and events are written to; a cheap clone.
@@ -73,6 +90,38 @@ pub struct Log(Arc<Inner>);
 struct Inner {
     queue: SyncSender<Item>,
     dropped: AtomicU64,
+    orders: Mutex<Orders>,
+    /// The queue had no room to tell of them.
+    overdue: AtomicBool,
+}
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Orders {
+    /// From now on the access log is written so.
+    settings: Option<Opened>,
+    stop: bool,
+}
+
+impl Inner {
+    fn order(&self, change: impl FnOnce(&mut Orders)) {
+        change(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        let untold = || self.queue.try_send(Item::Orders).is_err();
+        if untold() {
+            self.overdue.store(true, Ordering::SeqCst);
+            // Where there is still no room the thread has something to write, and looks behind it.
+            untold();
+        }
+    }
+
+    /// Takes them; whether the thread is to stop.
+    fn obey(&self, settings: &mut Opened) -> bool {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(new) = orders.settings.take() {
+            *settings = new;
+        }
+        orders.stop
+    }
 }
 
 impl std::fmt::Debug for Item {
@@ -85,14 +134,15 @@ impl std::fmt::Debug for Item {
 #[derive(Debug)]
 pub struct Writer {
     log: Log,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected when it has ended.
+    over: Mutex<Receiver<()>>,
 }
 
 /// Opens the file of an access log, if it has one.
 ///
 /// # Errors
 /// What the system says.
-pub fn open(settings: Option<&AccessLog>) -> io::Result<Option<(LogFormat, Option<File>)>> {
+pub fn open(settings: Option<&AccessLog>) -> io::Result<Opened> {
     let open = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
     let Some(settings) = settings else {
         return Ok(None);
@@ -111,13 +161,20 @@ impl Writer {
         let log = Log(Arc::new(Inner {
             queue,
             dropped: AtomicU64::new(0),
+            orders: Mutex::default(),
+            overdue: AtomicBool::new(false),
         }));
-        let thread = std::thread::Builder::new()
+        let (running, over) = channel();
+        let inner = Arc::clone(&log.0);
+        std::thread::Builder::new()
             .name("asgi-relay-log".to_owned())
-            .spawn(move || write_all(&items))?;
+            .spawn(move || {
+                write_all(&items, &inner);
+                drop(running);
+            })?;
         Ok(Self {
             log,
-            thread: Some(thread),
+            over: Mutex::new(over),
         })
     }
 
@@ -128,18 +185,16 @@ impl Writer {
     }
 
     /// Writes requests so from now on; `None` not at all.
-    pub fn configure(&self, opened: Option<(LogFormat, Option<File>)>) {
-        // The thread lives as long as `self`.
-        let _ = self.log.0.queue.send(Item::Settings(opened));
+    pub fn configure(&self, opened: Opened) {
+        self.log.0.order(|orders| orders.settings = Some(opened));
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let _ = self.log.0.queue.send(Item::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.log.0.order(|orders| orders.stop = true);
+        let over = self.over.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _: Result<(), _> = over.recv_timeout(LAST_LINES);
     }
 }
 
@@ -160,6 +215,11 @@ impl Log {
         self.put(Item::Event(event));
     }
 
+    /// Writes a change of a target's state, to standard error.
+    pub fn changed(&self, changed: Changed) {
+        self.put(Item::Changed(Box::new(changed)));
+    }
+
     /// Lines that were dropped because the thread could not keep up.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -167,22 +227,27 @@ impl Log {
     }
 }
 
-fn write_all(items: &Receiver<Item>) {
+fn write_all(items: &Receiver<Item>, inner: &Inner) {
     let mut settings = None;
     let mut lines = Vec::new();
     let mut events = Vec::new();
-    while let Ok(mut item) = items.recv() {
+    let mut stop = false;
+    loop {
+        let next = match stop {
+            true => items.try_recv().ok(),
+            false => items.recv().ok(),
+        };
+        let Some(mut item) = next else {
+            return;
+        };
         loop {
             match item {
-                Item::Stop => {
+                Item::Orders => {
                     flush(&settings, &mut lines, &mut events);
-                    return;
-                }
-                Item::Settings(new) => {
-                    flush(&settings, &mut lines, &mut events);
-                    settings = new;
+                    stop |= inner.obey(&mut settings);
                 }
                 Item::Event(event) => line::event(&mut events, &event),
+                Item::Changed(changed) => line::changed(&mut events, &changed),
                 Item::Request(entry) => {
                     if let Some((format, _)) = &settings {
                         line::request(&mut lines, *format, &entry);
@@ -198,11 +263,14 @@ fn write_all(items: &Receiver<Item>) {
             }
         }
         flush(&settings, &mut lines, &mut events);
+        if inner.overdue.swap(false, Ordering::SeqCst) {
+            stop |= inner.obey(&mut settings);
+        }
     }
 }
 
 /// Writes what has been gathered. A log that cannot be written to has nowhere to say so.
-fn flush(settings: &Option<(LogFormat, Option<File>)>, lines: &mut Vec<u8>, events: &mut Vec<u8>) {
+fn flush(settings: &Opened, lines: &mut Vec<u8>, events: &mut Vec<u8>) {
     if !lines.is_empty() {
         let _ = match settings {
             Some((_, Some(file))) => (&*file).write_all(lines),

@@ -79,6 +79,8 @@ pub struct TargetMetrics {
     pub duration: Histogram,
     /// From the request's head to the answer's.
     pub first_byte: Histogram,
+    /// Octets of requests' bodies, as far as they were read.
+    pub received: Counter,
     /// Octets of answers' bodies.
     pub sent: Counter,
 }
@@ -91,11 +93,12 @@ impl TargetMetrics {
             statuses: statuses.take(500).collect(),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
+            received: Counter::default(),
             sent: Counter::default(),
         }
     }
 
-    /// One more answer.
+    /// One more answer, or a client that has not waited for one.
     pub fn answered(&self, status: u16) {
         let at = usize::from(status).checked_sub(100);
         if let Some(counter) = at.and_then(|at| self.statuses.get(at)) {

@@ -5,6 +5,7 @@
 //! goes through a [`tunnel`].
 #![forbid(unsafe_code)]
 
+mod accept;
 pub mod account;
 pub mod admin;
 pub mod answer;
@@ -32,6 +33,7 @@ pub mod trial;
 pub mod tunnel;
 pub mod upload;
 pub mod watch;
+mod words;
 pub mod worker;
 
 pub use server::{Gateway, Handle, run};

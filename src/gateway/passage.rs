@@ -123,6 +123,9 @@ impl Passage {
         log: Log,
         mut account: Account,
     ) -> Result<Response<Answer>, Error> {
+        if let Some(verdict) = &self.verdict {
+            account.body(Arc::clone(verdict));
+        }
         let notes = Notes::new(log);
         let relayed = self.way.relay.exchange(self.outgoing, &notes).await;
         let mut relayed = match relayed {

@@ -4,15 +4,17 @@
 //! so that no connection to an upstream changes threads.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
-use super::config::settings::{Bind, Route, Settings};
-use super::log::Log;
+use super::config::settings::{Bind, Listener, Route, Settings};
+use super::log::{Changed, Log};
 use super::metrics::RouteMetrics;
 use super::rate::Limiter;
 use super::relays::relay;
 use super::routes::Routes;
 use super::tls::Acceptor;
+use super::words::words;
 use crate::engine::balance::member::State;
 use crate::engine::relay::Relay;
 use crate::engine::target::{Endpoint, Target};
@@ -30,6 +32,7 @@ pub struct Blueprint {
     pub acceptors: HashMap<Bind, Acceptor>,
     /// Where requests are written to.
     pub log: Log,
+    https_port: OnceLock<u16>,
 }
 
 /// A route at work on one worker.
@@ -59,13 +62,13 @@ pub enum PlanError {
     #[error("{0}")]
     Tls(String),
     /// An address cannot be listened on.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {words}", words = words(.1))]
     Bind(String, std::io::Error),
     /// The access log cannot be opened.
-    #[error("cannot open the access log: {0}")]
+    #[error("cannot open the access log: {words}", words = words(.0))]
     Log(std::io::Error),
     /// The system has no more threads or descriptors.
-    #[error("cannot start: {0}")]
+    #[error("cannot start: {words}", words = words(.0))]
     System(#[from] std::io::Error),
 }
 
@@ -92,18 +95,44 @@ impl Blueprint {
             acceptors,
             settings,
             log,
+            https_port: OnceLock::new(),
         }))
+    }
+
+    /// Takes down where the listeners have been bound to: a port may have been any.
+    pub fn bound(&self, bound: &[(Bind, String)]) {
+        let listeners = self.settings.server.listeners.iter();
+        let secure = listeners.filter(|listener| listener.tls.is_some());
+        let mut secure = secure.map(|listener| &listener.bind);
+        let address = secure
+            .find(|bind| matches!(bind, Bind::Tcp { .. }))
+            .and_then(|bind| bound.iter().find(|(own, _)| own == bind));
+        let port = address.and_then(|(_, address)| address.parse::<SocketAddr>().ok());
+        if let Some(address) = port {
+            // Bound once, before there are connections.
+            let _ = self.https_port.set(address.port());
+        }
+    }
+
+    /// Where a listener redirects to.
+    #[must_use]
+    pub fn redirect(&self, listener: &Listener) -> Option<u16> {
+        listener.redirect_https.map(|port| match port {
+            0 => self.https_port.get().copied().unwrap_or_default(),
+            port => port,
+        })
     }
 }
 
 impl Plan {
-    /// A plan with pools that are empty. Counters go on where `before` has a route of the same
-    /// name with the same targets.
+    /// A plan for one of `workers`, with pools that are empty. Counters go on where `before` has a
+    /// route of the same name with the same targets.
     ///
     /// # Errors
     /// [`PlanError::Tls`].
     pub fn new(
         blueprint: &Arc<Blueprint>,
+        worker: usize,
         workers: usize,
         before: Option<&Self>,
     ) -> Result<Arc<Self>, PlanError> {
@@ -117,11 +146,18 @@ impl Plan {
                     PlanError::Tls(format!("route {}: {error}", name_of(route)))
                 })?;
                 let metrics = metrics(route, before);
-                let counted = Arc::clone(&metrics);
+                let (counted, log) = (Arc::clone(&metrics), blueprint.log.clone());
+                let worker = (workers > 1).then_some(worker);
                 relay.balancer().listen(Some(Arc::new(move |change| {
                     if change.after == State::Ejected {
                         counted.ejections.increment();
                     }
+                    let route = counted.route.clone();
+                    log.changed(Changed {
+                        change,
+                        route,
+                        worker,
+                    });
                 })));
                 Ok(Arc::new(Way {
                     relay,

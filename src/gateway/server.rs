@@ -1,10 +1,11 @@
 //! The gateway as a whole: started, reloaded and drained from any thread.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::admin::Admin;
+use super::admin::{self, Admin};
 use super::bind::{self, Bound, Listening};
 use super::config::settings::{Bind, Settings};
 use super::gate::Gate;
@@ -48,54 +49,33 @@ impl Gateway {
         let blueprint = Blueprint::new(settings, writer.log())?;
         let plans = plans(&blueprint, workers, &[])?;
         let settings = &blueprint.settings;
-        let bound = bind_all(
-            settings.server.listeners.iter().map(|one| &one.bind),
-            workers,
-        )?;
         let admin = settings.admin.as_ref().map(|admin| {
             let bind = Bind::Tcp {
                 host: admin.host.clone(),
                 port: admin.port,
+                nth: 0,
             };
             bind::bind(&bind, 1)
         });
         let admin = admin.transpose()?;
-        let gate = Arc::new(Gate::default());
-        let running = Arc::new(Running::default());
-        let mut threads = Vec::with_capacity(workers);
-        for (number, plan) in plans.iter().enumerate() {
-            let thread = Thread::start(number, Arc::clone(plan), Arc::clone(&gate), &running)?;
-            threads.push(thread);
-        }
-        let listening = bound.iter();
-        let listening = listening.map(|one| (one.bind.clone(), one.address.clone()));
-        let listening = listening.collect();
-        for one in bound {
-            deal(&threads, one);
-        }
-        let draining = Arc::new(AtomicBool::new(false));
-        let shown = Admin {
-            workers: threads.iter().map(|one| Arc::clone(&one.worker)).collect(),
-            log: writer.log(),
-            draining: Arc::clone(&draining),
-        };
-        let address = admin.as_ref().map(|bound| bound.address.clone());
-        if let (Some(first), Some(Bound { mut sockets, .. })) = (threads.first(), admin)
-            && let Some(Listening::Tcp(socket)) = sockets.pop()
-        {
-            first.tell(Command::Admin(socket, shown));
-        }
-        Ok(Handle {
+        let binds = settings.server.listeners.iter().map(|one| &one.bind);
+        let bound = bind_all(binds, workers)?;
+        let listening: Vec<_> = bound.iter().map(Bound::place).collect();
+        blueprint.bound(&listening);
+        // Where a thread cannot start, it goes and takes the others and the sockets along.
+        let handle = Handle {
             state: Mutex::new(State {
-                threads,
+                threads: Vec::with_capacity(workers),
                 plans,
                 listening,
-                admin: address,
+                admin: admin.as_ref().map(|bound| bound.address.clone()),
             }),
-            running,
-            draining,
+            running: Arc::default(),
+            draining: Arc::default(),
             writer,
-        })
+        };
+        handle.launch(bound, admin)?;
+        Ok(handle)
     }
 }
 
@@ -117,7 +97,7 @@ fn plans(
 ) -> Result<Vec<Arc<Plan>>, PlanError> {
     let plan = |number: usize| {
         let before = before.get(number).map(Arc::as_ref);
-        Plan::new(blueprint, workers, before)
+        Plan::new(blueprint, number, workers, before)
     };
     (0..workers).map(plan).collect()
 }
@@ -143,6 +123,29 @@ fn bind_all<'a>(
 impl Handle {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the threads.
+    fn launch(&self, bound: Vec<Bound>, admin: Option<Bound>) -> io::Result<()> {
+        let State { threads, plans, .. } = &mut *self.lock();
+        let gate = Arc::new(Gate::default());
+        for (number, plan) in plans.iter().enumerate() {
+            let (plan, gate) = (Arc::clone(plan), Arc::clone(&gate));
+            threads.push(Thread::start(number, plan, gate, self.running.begin())?);
+        }
+        let shown = Admin {
+            workers: threads.iter().map(|one| Arc::clone(&one.worker)).collect(),
+            log: self.writer.log(),
+            draining: Arc::clone(&self.draining),
+        };
+        let admin = admin.and_then(|mut bound| bound.sockets.pop());
+        if let Some(Listening::Tcp(socket)) = admin {
+            admin::start(socket, shown, &self.running)?;
+        }
+        for one in bound {
+            deal(threads, one);
+        }
+        Ok(())
     }
 
     /// What it listens on, with the ports that were found where any would do.
@@ -180,16 +183,22 @@ impl Handle {
         };
         let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
         let fresh = bind_all(wanted().filter(|bind| !is_old(bind)), workers)?;
+        let bound = state.listening.iter().cloned();
+        let bound = bound.chain(
+            fresh
+                .iter()
+                .map(|one| (one.bind.clone(), one.address.clone())),
+        );
+        blueprint.bound(&bound.collect::<Vec<_>>());
         // Nothing can fail from here on.
         self.writer.configure(opened);
+        state.listening.extend(fresh.iter().map(Bound::place));
+        blueprint.bound(&state.listening);
         for (thread, plan) in state.threads.iter().zip(&plans) {
             thread.put(Arc::clone(plan));
         }
         state.plans = plans;
         for one in fresh {
-            state
-                .listening
-                .push((one.bind.clone(), one.address.clone()));
             deal(&state.threads, one);
         }
         let (kept, gone) = std::mem::take(&mut state.listening)
@@ -206,19 +215,19 @@ impl Handle {
     }
 
     /// Stops accepting, lets requests in flight finish for at most `grace`, and returns when all
-    /// is over.
+    /// is over. Where it is draining already, a shorter `grace` holds from now on.
     pub fn drain(&self, grace: Duration) {
-        self.draining.store(true, Ordering::Relaxed);
-        let listening = {
-            let state = self.lock();
-            for thread in &state.threads {
-                thread.tell(Command::Drain(grace));
-            }
-            state.listening.clone()
-        };
-        for (bind, _) in listening {
-            bind::unbind(&bind);
+        let state = self.lock();
+        for thread in &state.threads {
+            thread.tell(Command::Drain(grace));
         }
+        // Once: others may listen at the same path by now.
+        if !self.draining.swap(true, Ordering::Relaxed) {
+            for (bind, _) in &state.listening {
+                bind::unbind(bind);
+            }
+        }
+        drop(state);
         self.join();
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -48,9 +48,13 @@ pub struct Service(pub Arc<Client>);
 fn part(worker: &Worker, multiplexed: bool, response: &mut Response<Answer>) {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if worker.is_draining() && !multiplexed && !switching {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
+        close(response);
     }
+}
+
+fn close(response: &mut Response<Answer>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
 }
 
 impl Service {
@@ -106,7 +110,13 @@ impl Service {
                 if unread {
                     client.manners.leave_unread();
                 }
-                Err(refused.refusal(account))
+                let mut response = refused.refusal(account);
+                let odd = response.status() == StatusCode::BAD_REQUEST;
+                if odd && asked.parts.headers.contains_key(TRANSFER_ENCODING) {
+                    // Its sender may mean something else by what follows.
+                    close(&mut response);
+                }
+                Err(response)
             }
         }
     }

@@ -28,7 +28,7 @@ pub fn prepare(settings: &Settings) -> Result<Arc<Plan>, PlanError> {
     // Nobody asks for anything, so nothing is ever written.
     let writer = Writer::start()?;
     let blueprint = Blueprint::new(settings.clone(), writer.log())?;
-    Plan::new(&blueprint, 1, None)
+    Plan::new(&blueprint, 0, 1, None)
 }
 
 /// Connects to every target, with TLS where it has it, and closes again. For each route, in the

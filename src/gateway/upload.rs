@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Sleep, timeout};
 
 use super::client::Manners;
+use super::metrics::Counter;
 use crate::engine::error::{Error, Kind};
 
 /// How long the last frame of a body may take whose octets have all come.
@@ -31,11 +32,12 @@ pub enum Fault {
     Broken = 3,
 }
 
-/// Tells what went wrong with a body, to be asked when its exchange has failed.
+/// What has become of a body, to be asked when its exchange is over.
 #[derive(Debug, Default)]
 pub struct Verdict {
     fault: AtomicU8,
     patient: AtomicBool,
+    received: Counter,
 }
 
 impl Verdict {
@@ -48,6 +50,12 @@ impl Verdict {
             2 => Some(Fault::TooSlow),
             _ => Some(Fault::Broken),
         }
+    }
+
+    /// Octets of it that were read.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.get()
     }
 
     /// The body may take its time from now on: the answer has begun, and the two may be a
@@ -151,6 +159,7 @@ impl Body for Upload {
             Some(Err(_)) => Some(Err(this.fail(Fault::Broken))),
             Some(Ok(frame)) => {
                 let size = frame.data_ref().map_or(0, |chunk| chunk.len() as u64);
+                this.verdict.received.add(size);
                 match this.room.checked_sub(size) {
                     Some(room) => this.room = room,
                     None => return Poll::Ready(Some(Err(this.fail(Fault::TooLarge)))),

@@ -16,6 +16,10 @@ use super::gate::Permit;
 /// Milliseconds without a request after which a connection rests.
 const DROWSY: u64 = 250;
 
+/// Milliseconds for which a connection is not disturbed although it is idle: its next request, or
+/// its first, may be on its way.
+const UNDISTURBED: u64 = 100;
+
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -122,6 +126,11 @@ impl Watch {
         self.phase.load(Ordering::Relaxed) == phase as u8
     }
 
+    fn is_idle_for(&self, milliseconds: u64, now: u64) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        self.is_in(Phase::Idle) && now.saturating_sub(since) >= milliseconds
+    }
+
     /// The connection carries many requests at once.
     pub fn multiplex(&self) {
         self.multiplexed.store(true, Ordering::Relaxed);
@@ -157,10 +166,9 @@ impl Watch {
 
     /// Has it rest where it is idle for long enough.
     fn lull(&self, now: u64) {
-        let idle = self.is_in(Phase::Idle)
+        let idle = self.is_idle_for(DROWSY, now)
             && self.blocked.load(Ordering::Relaxed) == 0
-            && !self.has_goodbye()
-            && now.saturating_sub(self.since.load(Ordering::Relaxed)) >= DROWSY;
+            && !self.has_goodbye();
         if idle && !self.rest.swap(true, Ordering::Relaxed) {
             self.task.wake();
         }
@@ -326,11 +334,13 @@ impl Registry {
 
     /// Makes room: ends the connection that has been idle for longest.
     pub fn evict(&self) {
+        let now = self.clock.now();
         let idlest = {
             let connections = self.lock();
             let idle = connections.all.values();
-            let idle = idle
-                .filter(|watch| watch.is_in(Phase::Idle) && !watch.tunnel.load(Ordering::Relaxed));
+            let idle = idle.filter(|watch| {
+                watch.is_idle_for(UNDISTURBED, now) && !watch.tunnel.load(Ordering::Relaxed)
+            });
             idle.min_by_key(|watch| watch.since.load(Ordering::Relaxed))
                 .cloned()
         };

@@ -5,22 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Builder;
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinHandle as Task;
+use tokio::time::{Instant, timeout_at};
 
-use super::admin::{self, Admin};
+use super::accept::Listener;
 use super::bind::{Bound, Listening};
 use super::config::settings::{Bind, ServerLimits};
-use super::connection::{Accepted, Door, serve};
 use super::gate::Gate;
 use super::metrics::ConnectionMetrics;
 use super::plan::Plan;
-use super::running::Running;
+use super::running::Run;
 use super::watch::{Order, Registry, Watch};
-use crate::engine::upstream::socket::Stream;
 
 /// How long tasks have that were told to end at once.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -28,19 +24,19 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a client in HTTP/1.1 that asks for nothing is kept when the gateway stops.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// What somebody means who gives requests in flight for ever: a year.
+const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Between two sweeps.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
-/// How long to wait where there is no room for another connection, or no descriptor.
-const SHORTAGE: Duration = Duration::from_millis(50);
 
 /// What a worker's tasks share.
 #[derive(Debug)]
 pub struct Worker {
     plan: RwLock<Arc<Plan>>,
-    registry: Arc<Registry>,
-    gate: Arc<Gate>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) gate: Arc<Gate>,
     draining: AtomicBool,
     /// What is counted.
     pub connections: ConnectionMetrics,
@@ -81,9 +77,7 @@ pub enum Command {
     Unlisten(Bind),
     /// Begin with the health checks of this plan.
     Begin(Arc<Plan>),
-    /// Serve health and metrics.
-    Admin(std::net::TcpListener, Admin),
-    /// Requests in flight have this long; then it is over.
+    /// Requests in flight have this long; then it is over. A second one may cut it short.
     Drain(Duration),
 }
 
@@ -96,16 +90,11 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Starts a thread.
+    /// Starts a thread, which holds `run` until its end.
     ///
     /// # Errors
     /// Where the system has no more threads or descriptors.
-    pub fn start(
-        number: usize,
-        plan: Arc<Plan>,
-        gate: Arc<Gate>,
-        running: &Arc<Running>,
-    ) -> io::Result<Self> {
+    pub fn start(number: usize, plan: Arc<Plan>, gate: Arc<Gate>, run: Run) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -119,7 +108,6 @@ impl Thread {
         });
         let (commands, received) = unbounded_channel();
         let own = Arc::clone(&worker);
-        let run = running.begin();
         std::thread::Builder::new()
             .name(format!("asgi-relay-{number}"))
             .spawn(move || {
@@ -166,38 +154,29 @@ async fn work(worker: &Arc<Worker>, mut commands: UnboundedReceiver<Command>) {
                 listening.push(Listener::new(worker, bind, socket));
             }
             Some(Command::Unlisten(bind)) => listening.retain(|listener| {
-                if listener.bind == bind {
-                    listener.stop.notify_one();
+                let gone = *listener.bind() == bind;
+                if gone {
+                    listener.stop();
                 }
-                listener.bind != bind
+                !gone
             }),
             Some(Command::Begin(plan)) => plan.begin(),
-            Some(Command::Admin(socket, admin)) => {
-                tokio::spawn(admin::serve(socket, admin));
-            }
             Some(Command::Drain(grace)) => break grace,
             None => break Duration::ZERO,
         }
     };
-    for listener in &listening {
-        listener.stop.notify_one();
-    }
+    listening.iter().for_each(Listener::stop);
     for listener in listening {
         // Where there is no room for what is left, it is not waited for.
-        let abort = listener.task.abort_handle();
-        if tokio::time::timeout(LAST_WORDS, listener.task)
-            .await
-            .is_err()
-        {
-            abort.abort();
-        }
+        listener.ended(LAST_WORDS).await;
     }
-    drain(worker, grace).await;
+    drain(worker, grace, commands).await;
     sweeping.abort();
 }
 
-/// Ends all connections, those with something in flight when it is done, at most `grace` from now.
-async fn drain(worker: &Worker, grace: Duration) {
+/// Ends all connections, those with something in flight when it is done, at most `grace` from now,
+/// or as soon as it is told to.
+async fn drain(worker: &Worker, grace: Duration, commands: UnboundedReceiver<Command>) {
     worker.draining.store(true, Ordering::Relaxed);
     let registry = &worker.registry;
     let goodbyes = async {
@@ -216,9 +195,26 @@ async fn drain(worker: &Worker, grace: Duration) {
             () = registry.empty() => {}
         }
     };
-    if tokio::time::timeout(grace, over).await.is_err() {
-        registry.tell(Order::Die, |_| true);
-        let _ = tokio::time::timeout(LAST_WORDS, registry.empty()).await;
+    tokio::select! {
+        () = over => {}
+        () = expire(grace, commands) => {
+            registry.tell(Order::Die, |_| true);
+            let _ = tokio::time::timeout(LAST_WORDS, registry.empty()).await;
+        }
+    }
+}
+
+/// Waits for `grace`, or for a shorter one that is named meanwhile.
+async fn expire(grace: Duration, mut commands: UnboundedReceiver<Command>) {
+    let until = |grace: Duration| Instant::now() + grace.min(LONGEST_GRACE);
+    let mut end = until(grace);
+    loop {
+        match timeout_at(end, commands.recv()).await {
+            Ok(Some(Command::Drain(grace))) => end = end.min(until(grace)),
+            Ok(Some(_)) => {}
+            // Nobody holds the gateway any more, or it is over.
+            Ok(None) | Err(_) => return,
+        }
     }
 }
 
@@ -237,143 +233,4 @@ async fn sweep(worker: Arc<Worker>) {
         worker.registry.sweep(&limits, pause);
         tokio::time::sleep(pause).await;
     }
-}
-
-enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Acceptor {
-    fn new(socket: Listening) -> io::Result<Self> {
-        Ok(match socket {
-            Listening::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
-            Listening::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
-        })
-    }
-
-    async fn accept(&self) -> io::Result<(Stream, Option<std::net::IpAddr>)> {
-        match self {
-            Self::Tcp(socket) => {
-                let (stream, address) = socket.accept().await?;
-                // It fails where the client has left already, which reading will tell.
-                let _ = stream.set_nodelay(true);
-                Ok((Stream::Tcp(stream), Some(address.ip())))
-            }
-            Self::Unix(socket) => Ok((Stream::Unix(socket.accept().await?.0), None)),
-        }
-    }
-
-    /// What waits to be accepted; the socket is closed behind it.
-    fn rest(self) -> Vec<(Stream, Option<std::net::IpAddr>)> {
-        let mut found = Vec::new();
-        match self {
-            Self::Tcp(socket) => {
-                let Ok(socket) = socket.into_std() else {
-                    return found;
-                };
-                while let Ok((stream, address)) = socket.accept() {
-                    let _ = stream.set_nodelay(true);
-                    let ready = stream.set_nonblocking(true);
-                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
-                        found.push((Stream::Tcp(stream), Some(address.ip())));
-                    }
-                }
-            }
-            Self::Unix(socket) => {
-                let Ok(socket) = socket.into_std() else {
-                    return found;
-                };
-                while let Ok((stream, _)) = socket.accept() {
-                    let ready = stream.set_nonblocking(true);
-                    if let Ok(stream) = ready.and_then(|()| UnixStream::from_std(stream)) {
-                        found.push((Stream::Unix(stream), None));
-                    }
-                }
-            }
-        }
-        found
-    }
-}
-
-/// A socket that is listened on.
-struct Listener {
-    bind: Bind,
-    stop: Arc<Notify>,
-    task: Task<()>,
-}
-
-impl Listener {
-    fn new(worker: &Arc<Worker>, bind: Bind, socket: Listening) -> Self {
-        let stop = Arc::new(Notify::new());
-        let work = listen(Arc::clone(worker), bind.clone(), socket, Arc::clone(&stop));
-        Self {
-            bind,
-            stop,
-            task: tokio::spawn(work),
-        }
-    }
-}
-
-async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening, stop: Arc<Notify>) {
-    let Ok(acceptor) = Acceptor::new(socket) else {
-        return;
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = acceptor.accept() => accepted,
-            () = stop.notified() => break,
-        };
-        match accepted {
-            Ok((stream, address)) => admit(&worker, &bind, stream, address).await,
-            Err(error) if is_passing(&error) => {}
-            Err(_) => tokio::time::sleep(SHORTAGE).await,
-        }
-    }
-    // What the system has accepted already would be reset with the socket.
-    for (stream, address) in acceptor.rest() {
-        admit(&worker, &bind, stream, address).await;
-    }
-}
-
-/// Serves a connection once there is room for it.
-async fn admit(
-    worker: &Arc<Worker>,
-    bind: &Bind,
-    stream: Stream,
-    address: Option<std::net::IpAddr>,
-) {
-    let permit = loop {
-        if let Some(permit) = worker.gate.try_enter(worker.limits().max_connections) {
-            break permit;
-        }
-        worker.registry.evict();
-        // Some may be idle by then.
-        let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
-    };
-    let plan = worker.plan();
-    let listeners = &plan.blueprint.settings.server.listeners;
-    let Some(listener) = listeners.iter().find(|listener| listener.bind == *bind) else {
-        return;
-    };
-    tokio::spawn(serve(Accepted {
-        worker: Arc::clone(worker),
-        door: Door {
-            acceptor: plan.blueprint.acceptors.get(bind).cloned(),
-            redirect_https: listener.redirect_https,
-            proxy_protocol: listener.proxy_protocol,
-        },
-        stream,
-        address,
-        presence: Arc::new(worker.registry.enter(permit)),
-    }));
-}
-
-/// Whether it is one connection's failure and not the listener's.
-fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
 }

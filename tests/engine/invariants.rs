@@ -119,6 +119,7 @@ pub fn header_policy(lines: &Lines, multiplexed: bool) {
         client: None,
         secure: false,
         multiplexed,
+        origin: None,
     };
     let Ok(first) = policy.headers(&borrowed(lines), &connection) else {
         return;

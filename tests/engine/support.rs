@@ -138,6 +138,7 @@ pub(crate) fn request(relay: &Relay, method: &str, path: &str) -> Box<Request> {
         client: None,
         secure: false,
         multiplexed: false,
+        origin: None,
     };
     let inbound = Inbound {
         method,

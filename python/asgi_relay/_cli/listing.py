@@ -36,7 +36,9 @@ class Listener(NamedTuple):
         if self.address.startswith("unix:") and self.tls:
             notes.append("TLS")
         if self.redirect is not None:
-            notes.append(f"redirects to https, port {self.redirect}")
+            # 0 is whichever port the system will choose.
+            port = f", port {self.redirect}" if self.redirect else ""
+            notes.append(f"redirects to https{port}")
         if self.proxy_protocol:
             notes.append("PROXY protocol")
         return ", ".join(notes)
@@ -76,6 +78,17 @@ class Route(NamedTuple):
 def listeners(configuration: Configuration) -> list[Listener]:
     """Where it listens, in the file's order."""
     return [Listener(*parts) for parts in configuration.listeners]
+
+
+def bound_to(listeners: Sequence[Listener], addresses: Sequence[str]) -> list[Listener]:
+    """The listeners of a start with the addresses in the same order, ports that were free found."""
+    bound = [
+        listener._replace(address=address)
+        for listener, address in zip(listeners, addresses, strict=True)
+    ]
+    secure = (one for one in bound if one.tls and not one.address.startswith("unix:"))
+    port = next((int(one.address.rpartition(":")[2]) for one in secure), None)
+    return [one._replace(redirect=port) if one.redirect == 0 else one for one in bound]
 
 
 def show_routes(

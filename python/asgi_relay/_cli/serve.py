@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from .._engine import Configuration, Gateway, GatewayError
 from .files import Files
-from .listing import counted, listeners, show_routes
+from .listing import bound_to, counted, listeners, show_routes
 from .screen import BOLD, GREEN, RED, YELLOW, Screen
 from .signals import DONE, ENDING, Signals
 
@@ -88,11 +88,7 @@ class Service:
     def show(self) -> None:
         """Print where it listens, where requests go, and what there is to know."""
         screen = self.screen
-        # After a start both are in the same order, and the system may have chosen a port.
-        for listener, address in zip(
-            listeners(self.configuration), self.gateway.addresses, strict=True
-        ):
-            bound = listener._replace(address=address)
+        for bound in bound_to(listeners(self.configuration), self.gateway.addresses):
             screen.line(f"  listening   {bound.url}   {bound.notes}".rstrip())
         if admin := self.gateway.admin_address:
             screen.line(f"  admin       http://{admin}   /healthz, /metrics")
@@ -148,9 +144,10 @@ class Service:
                     self.screen.say("ended")
                     return 0
                 if again in ENDING:
+                    self.gateway.drain(0)
+                    thread.join()
                     self.screen.say("ended at once", YELLOW)
-                    # Neither the gateway's threads nor the interpreter are waited for.
-                    os._exit(128 + again)
+                    return 128 + again
 
     def _drain(self, grace: float) -> None:
         self.gateway.drain(grace)

@@ -54,7 +54,10 @@ impl Affinity {
             Some(HashKey::Cookie(name)) => cookie_values(values(lines, &COOKIE), name)
                 .next()
                 .map(hash_of),
-            Some(HashKey::ClientAddress) => connection.client.map(|a| hash_of(a.as_bytes())),
+            Some(HashKey::ClientAddress) => match connection.origin {
+                Some(origin) => Some(hash_of(origin.to_string().as_bytes())),
+                None => connection.client.map(|a| hash_of(a.as_bytes())),
+            },
         };
         let cookies = sticky.map(|sticky| {
             let found = cookie_values(values(lines, &COOKIE), &sticky.name);

@@ -1,5 +1,7 @@
 //! The request policy: from what the client sent to what the upstream gets. Pure.
 
+use std::net::IpAddr;
+
 use http::header::{
     self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
     HeaderValue, TRANSFER_ENCODING,
@@ -38,7 +40,7 @@ pub enum BadRequest {
     /// `Content-Length` values that are no number or contradict each other (RFC 9112 §6.3).
     #[error("the Content-Length is malformed")]
     ContentLength,
-    /// A transfer coding other than `chunked`.
+    /// A transfer coding other than `chunked`, or that one twice (RFC 9112 §6.1).
     #[error("the Transfer-Encoding is not supported")]
     TransferEncoding,
 }
@@ -63,6 +65,8 @@ pub struct Connection<'a> {
     pub secure: bool,
     /// Whether the client speaks HTTP/2 or newer.
     pub multiplexed: bool,
+    /// Who asks, where the peer is a proxy whose word is taken; else it is the peer.
+    pub origin: Option<IpAddr>,
 }
 
 /// One line of a client's headers, as its server hands it on.
@@ -204,7 +208,7 @@ impl RequestPolicy {
                     continue;
                 }
                 TRANSFER_ENCODING => {
-                    if !line.octets().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    if chunked || !line.octets().trim_ascii().eq_ignore_ascii_case(b"chunked") {
                         return Err(BadRequest::TransferEncoding);
                     }
                     chunked = true;

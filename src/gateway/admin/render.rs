@@ -135,7 +135,7 @@ fn by_target(page: &mut Page, routes: &Routes<'_>) {
     page.family(
         name,
         "counter",
-        "Responses, by status; no target where the gateway answered.",
+        "Responses, by status; no target where the gateway answered. 499: the client left before.",
     );
     each_target(routes, |route, target, all| {
         let mut statuses: BTreeMap<usize, u64> = BTreeMap::new();
@@ -148,12 +148,25 @@ fn by_target(page: &mut Page, routes: &Routes<'_>) {
             page.line(name, &labels, count);
         }
     });
-    let name = "asgi_relay_response_bytes_total";
-    page.family(name, "counter", "Octets of responses' bodies.");
-    each_target(routes, |route, target, all| {
-        let sum: u64 = all.iter().map(|target| target.sent.get()).sum();
-        page.line(name, &[("route", route), ("target", target)], sum);
-    });
+    let octets: [(&str, &str, OfTarget<Counter>); 2] = [
+        (
+            "asgi_relay_request_bytes_total",
+            "Octets of requests' bodies.",
+            |of| &of.received,
+        ),
+        (
+            "asgi_relay_response_bytes_total",
+            "Octets of responses' bodies.",
+            |of| &of.sent,
+        ),
+    ];
+    for (name, help, of) in octets {
+        page.family(name, "counter", help);
+        each_target(routes, |route, target, all| {
+            let sum: u64 = all.iter().map(|target| of(target).get()).sum();
+            page.line(name, &[("route", route), ("target", target)], sum);
+        });
+    }
     let histograms: [(&str, &str, OfTarget<Histogram>); 2] = [
         (
             "asgi_relay_request_duration_seconds",

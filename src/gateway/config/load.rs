@@ -11,6 +11,7 @@ use super::settings::Settings;
 use super::tables::GATEWAY;
 use super::yaml::{self, Entry, LARGEST_FILE, Node, Value};
 use crate::engine::upstream::tls::Identity;
+use crate::gateway::words::words;
 
 /// What the command line says; it wins over the file.
 #[derive(Debug, Clone, Default)]
@@ -119,12 +120,12 @@ fn environment(name: &str) -> Result<String, std::env::VarError> {
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let file = std::fs::File::open(path).map_err(|error| words(&error))?;
     let mut octets = Vec::new();
     // One more than is allowed, for the parser to find.
     let most = u64::try_from(LARGEST_FILE).unwrap_or(u64::MAX) + 1;
     let read = file.take(most).read_to_end(&mut octets);
-    read.map_err(|error| error.to_string())?;
+    read.map_err(|error| words(&error))?;
     String::from_utf8(octets).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         format!("it is not UTF-8 from octet {valid} on")

@@ -73,7 +73,8 @@ pub struct Listener {
     pub bind: Bind,
     /// With TLS, its certificates.
     pub tls: Option<ListenerTls>,
-    /// Answer every request with a redirect to https on this port.
+    /// Answer every request with a redirect to https on this port; 0 is the one that the first
+    /// listener with TLS is given.
     pub redirect_https: Option<u16>,
     /// Every connection begins with a PROXY protocol header, version 1 or 2, whoever the peer is.
     pub proxy_protocol: bool,
@@ -88,6 +89,8 @@ pub enum Bind {
         host: String,
         /// 0 takes any that is free.
         port: u16,
+        /// Tells those at one host apart whose port is 0, counted from 0 in the file's order.
+        nth: usize,
     },
     /// A Unix socket; its folder exists.
     Unix(PathBuf),

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Entry;
+use super::{Changed, Entry};
 use crate::engine::report::Event;
 use crate::gateway::config::settings::LogFormat;
 
@@ -33,6 +33,26 @@ pub(super) fn event(out: &mut Vec<u8>, event: &Event) {
         line.push_str(&format!(" error={error:?}"));
     }
     let _ = writeln!(out, "{line}");
+}
+
+/// A line for a change of a target's state, as a relay's logger writes it, with whose it is.
+pub(super) fn changed(out: &mut Vec<u8>, changed: &Changed) {
+    let Changed {
+        change,
+        route,
+        worker,
+    } = changed;
+    let _ = write!(
+        out,
+        "reverse_proxy.target_changed url={:?} before={:?} after={:?} route={route:?}",
+        change.url,
+        change.before.name(),
+        change.after.name(),
+    );
+    let _ = match worker {
+        None => writeln!(out),
+        Some(worker) => writeln!(out, " worker={worker}"),
+    };
 }
 
 fn combined(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
@@ -166,6 +186,8 @@ fn days_of(year: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::balance::member::State;
+    use crate::engine::balance::outcome::Change;
 
     fn entry() -> Entry {
         Entry {
@@ -216,5 +238,27 @@ mod tests {
             line.ends_with("\"status\":200,\"sent\":5,\"duration_ms\":1.500}\n"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn changes_name_the_route_and_the_worker() {
+        let mut out = Vec::new();
+        let change = Change {
+            url: "http://a:1".to_owned(),
+            before: State::Healthy,
+            after: State::Ejected,
+        };
+        let mut told = Changed {
+            change,
+            route: "/a".to_owned(),
+            worker: None,
+        };
+        changed(&mut out, &told);
+        told.worker = Some(1);
+        changed(&mut out, &told);
+        let line = "reverse_proxy.target_changed url=\"http://a:1\" before=\"healthy\" \
+                    after=\"ejected\" route=\"/a\"";
+        let lines = format!("{line}\n{line} worker=1\n");
+        assert_eq!(String::from_utf8_lossy(&out), lines);
     }
 }

@@ -39,6 +39,7 @@ fn rules_become_routes_that_strip_their_prefix() {
     let local = Bind::Tcp {
         host: "127.0.0.1".to_owned(),
         port: 8000,
+        nth: 0,
     };
     assert_eq!(listener.bind, local);
     assert!(listener.tls.is_none());

@@ -111,6 +111,7 @@ fn listeners_take_the_place_of_host_and_port() {
     let all = Bind::Tcp {
         host: "::".to_owned(),
         port: 443,
+        nth: 0,
     };
     assert_eq!(secure.bind, all);
     assert!(secure.proxy_protocol);
@@ -341,6 +342,7 @@ fn the_command_line_wins() {
     let bind = Bind::Tcp {
         host: "0.0.0.0".to_owned(),
         port: 81,
+        nth: 0,
     };
     assert_eq!(
         (&alone.server.listeners[0].bind, alone.server.workers),

@@ -1,11 +1,14 @@
 //! The listener, over real sockets: bytes in, bytes out.
 
 mod certificates;
+mod doubtful;
 mod http1;
 mod http2;
 mod limits;
 mod operating;
 mod routing;
+mod stopping;
 mod support;
 mod tls;
 mod upgrade;
+mod watching;

@@ -143,3 +143,29 @@ fn health_and_balancing_work_behind_a_route() {
         assert!(header(&head, "set-cookie").unwrap().starts_with("relay="));
     }
 }
+
+#[test]
+fn a_hash_of_the_client_is_of_the_one_behind_trusted_proxies() {
+    let targets = ["a", "b"].map(|name| Upstream::bind().serve(move |_| ok(name)));
+    let text = format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  trusted_proxies: [127.0.0.0/8]\nroutes:\n  - \
+         path: /\n    targets: [\"{}\", \"{}\"]\n    balance: {{consistent_hash: {{client_address: true}}}}\n",
+        targets[0], targets[1]
+    );
+    let homes = |text: &str| -> Vec<Vec<u8>> {
+        let gateway = start(text);
+        let mut client = Peer::client(&gateway);
+        let clients = (0..20).map(|host| format!("x-forwarded-for: 192.0.2.{host}\r\n"));
+        let asked = clients.map(|from| client.get("/", &from).1);
+        asked.collect()
+    };
+    let found = homes(&text);
+    for name in [&b"a"[..], b"b"] {
+        assert!(found.iter().any(|home| home == name), "{found:?}");
+    }
+    assert_eq!(homes(&text), found);
+    // Of others it is hearsay.
+    let mut found = homes(&text.replace("127.0.0.0/8", "192.0.2.0/24"));
+    found.dedup();
+    assert_eq!(found.len(), 1, "{found:?}");
+}

@@ -15,6 +15,10 @@ type Secure = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect(gateway: &Handle, config: &Arc<ClientConfig>, name: &str) -> Secure {
     let stream = TcpStream::connect(&gateway.addresses()[0]).unwrap();
+    over(stream, config, name)
+}
+
+fn over(stream: TcpStream, config: &Arc<ClientConfig>, name: &str) -> Secure {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let client = ClientConnection::new(Arc::clone(config), name).unwrap();
@@ -111,6 +115,39 @@ fn plain_http_is_redirected() {
     assert!(head.starts_with("HTTP/1.1 308 "), "{head}");
     let location = header(&head, "location");
     assert_eq!(location, Some("https://example.org/a%20b?c"));
+}
+
+#[test]
+fn listeners_with_any_port_are_told_apart() {
+    let authority = Authority::new("ports");
+    authority.issue("one.example");
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let folder = authority.folder.0.display();
+    let text = format!(
+        "server:\n  workers: 2\n  listeners:\n    - {{host: 127.0.0.1, port: 0}}\n    - {{host: \
+         127.0.0.1, port: 0, redirect_https: true}}\n    - {{host: 127.0.0.1, port: 0, ssl: {{cert_file: \
+         {folder}/one.example.pem, key_file: {folder}/one.example.key}}}}\n  reverse_proxy:\n    - path: \
+         /\n      targets: [{url}]\n"
+    );
+    let gateway = start(&text);
+    let plain = |at: usize| {
+        let stream = TcpStream::connect(&gateway.addresses()[at]).unwrap();
+        Peer::new(stream).get("/", "")
+    };
+    let config = authority.client(&["http/1.1"], None);
+    for _ in 0..2 {
+        assert_eq!(plain(0).1, b"in");
+        let secure = gateway.addresses()[2].clone();
+        let stream = TcpStream::connect(&secure).unwrap();
+        let answer = ask(&mut over(stream, &config, "one.example"), ASK).unwrap();
+        assert!(answer.ends_with("\r\n\r\nin"), "{answer}");
+        let port = secure.rsplit(':').next().unwrap();
+        let location = format!("https://gateway:{port}/");
+        assert_eq!(header(&plain(1).0, "location"), Some(&*location));
+        let before = gateway.addresses();
+        gateway.reload(settings(&text)).unwrap();
+        assert_eq!(gateway.addresses(), before);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use url::Host;
 use super::check::Check;
 use super::section::{Item, Section};
 use super::settings::{AccessLog, Admin, Bind, LogFormat, Route, Settings};
+use crate::gateway::words::words;
 
 /// Most routes: each one is looked at for a request that none is for.
 const MOST_ROUTES: usize = 1000;
@@ -50,6 +51,7 @@ pub(super) fn settings(check: &mut Check<'_>, root: &Section) -> Settings {
         let bind = Bind::Tcp {
             host: admin.host.clone(),
             port: admin.port,
+            nth: 0,
         };
         if admin.port != 0
             && server
@@ -139,7 +141,8 @@ impl Check<'_> {
                 Some(path)
             }
             Err(error) => {
-                let message = format!("found {}, which cannot be read: {error}", item.found());
+                let reason = words(&error);
+                let message = format!("found {}, which cannot be read: {reason}", item.found());
                 self.mistake(&item.place, message);
                 None
             }

@@ -66,6 +66,7 @@ fn only_listener(check: &mut Check<'_>, root: &Section, section: &Section) -> Li
     let bind = Bind::Tcp {
         host: check.host(section, "host").unwrap_or_default(),
         port: section.count("port").unwrap_or_default(),
+        nth: 0,
     };
     let ssl = root.section("ssl");
     let enabled = ssl.filter(|ssl| ssl.flag("enabled"));
@@ -121,6 +122,7 @@ fn listener(check: &mut Check<'_>, item: &Item) -> Option<Listener> {
             Bind::Tcp {
                 host: check.host(section, "host").unwrap_or_default(),
                 port: section.count("port").unwrap_or_default(),
+                nth: 0,
             }
         }
     };
@@ -139,13 +141,16 @@ fn redirects(check: &mut Check<'_>, mut listeners: Vec<Listener>, items: &[Item]
         _ => None,
     });
     let mut bound: HashMap<Bind, usize> = HashMap::new();
+    let mut free: HashMap<String, usize> = HashMap::new();
     for (listener, item) in listeners.iter_mut().zip(items) {
         let Some(section) = item.section() else {
             continue;
         };
-        let free = matches!(listener.bind, Bind::Tcp { port: 0, .. });
-        let first = bound.insert(listener.bind.clone(), item.place.line);
-        if let Some(line) = first.filter(|_| !free) {
+        if let Bind::Tcp { host, port: 0, nth } = &mut listener.bind {
+            let count = free.entry(host.clone()).or_default();
+            *nth = std::mem::replace(count, *count + 1);
+        }
+        if let Some(line) = bound.insert(listener.bind.clone(), item.place.line) {
             check.mistake(&item.place, format!("the same address as on line {line}"));
         }
         let place = section.place_of("redirect_https");

@@ -1,0 +1,186 @@
+//! Listening sockets of one worker: connections are accepted as long as there is room for them.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle as Task;
+
+use super::bind::Listening;
+use super::config::settings::Bind;
+use super::connection::{Accepted, Door, serve};
+use super::worker::Worker;
+use crate::engine::upstream::socket::Stream;
+
+/// How long to wait where there is no room for another connection, or no descriptor.
+const SHORTAGE: Duration = Duration::from_millis(50);
+
+/// A socket that is listened on.
+pub(super) struct Listener {
+    bind: Bind,
+    stop: Arc<Notify>,
+    task: Task<()>,
+}
+
+impl Listener {
+    /// Accepts connections from now on.
+    pub(super) fn new(worker: &Arc<Worker>, bind: Bind, socket: Listening) -> Self {
+        let stop = Arc::new(Notify::new());
+        let work = listen(Arc::clone(worker), bind.clone(), socket, Arc::clone(&stop));
+        Self {
+            bind,
+            stop,
+            task: tokio::spawn(work),
+        }
+    }
+
+    /// What it is bound to.
+    pub(super) fn bind(&self) -> &Bind {
+        &self.bind
+    }
+
+    /// Has it accept what waits at this moment, and nothing after that.
+    pub(super) fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Waits until it has stopped, at most that long.
+    pub(super) async fn ended(self, patience: Duration) {
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(patience, self.task).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening, stop: Arc<Notify>) {
+    let (Ok(acceptor), Some(mut door)) = (Acceptor::new(socket), door(&worker, &bind)) else {
+        return;
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = acceptor.accept() => accepted,
+            () = stop.notified() => break,
+        };
+        match accepted {
+            Ok((stream, address)) => admit(&worker, &bind, &mut door, stream, address).await,
+            Err(error) if is_passing(&error) => {}
+            Err(_) => tokio::time::sleep(SHORTAGE).await,
+        }
+    }
+    // What the system has accepted already would be reset with the socket.
+    for (stream, address) in acceptor.rest() {
+        admit(&worker, &bind, &mut door, stream, address).await;
+    }
+}
+
+/// What is done with connections to `bind`, as long as the configuration has it.
+fn door(worker: &Worker, bind: &Bind) -> Option<Door> {
+    let plan = worker.plan();
+    let blueprint = &plan.blueprint;
+    let mut listeners = blueprint.settings.server.listeners.iter();
+    let listener = listeners.find(|listener| listener.bind == *bind)?;
+    Some(Door {
+        acceptor: blueprint.acceptors.get(bind).cloned(),
+        redirect_https: blueprint.redirect(listener),
+        proxy_protocol: listener.proxy_protocol,
+    })
+}
+
+/// Serves a connection once there is room for it; `last` is the door of the one before, and that of
+/// those who come while a reload takes the listener away.
+async fn admit(
+    worker: &Arc<Worker>,
+    bind: &Bind,
+    last: &mut Door,
+    stream: Stream,
+    address: Option<IpAddr>,
+) {
+    let permit = loop {
+        if let Some(permit) = worker.gate.try_enter(worker.limits().max_connections) {
+            break permit;
+        }
+        worker.registry.evict();
+        // Some may be idle by then.
+        let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
+    };
+    if let Some(door) = door(worker, bind) {
+        *last = door;
+    }
+    tokio::spawn(serve(Accepted {
+        worker: Arc::clone(worker),
+        door: last.clone(),
+        stream,
+        address,
+        presence: Arc::new(worker.registry.enter(permit)),
+    }));
+}
+
+/// Whether it is one connection's failure and not the listener's.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    fn new(socket: Listening) -> io::Result<Self> {
+        Ok(match socket {
+            Listening::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Listening::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = socket.accept().await?;
+                // It fails where the client has left already, which reading will tell.
+                let _ = stream.set_nodelay(true);
+                Ok((Stream::Tcp(stream), Some(address.ip())))
+            }
+            Self::Unix(socket) => Ok((Stream::Unix(socket.accept().await?.0), None)),
+        }
+    }
+
+    /// What waits to be accepted; the socket is closed behind it.
+    fn rest(self) -> Vec<(Stream, Option<IpAddr>)> {
+        let mut found = Vec::new();
+        match self {
+            Self::Tcp(socket) => {
+                let Ok(socket) = socket.into_std() else {
+                    return found;
+                };
+                while let Ok((stream, address)) = socket.accept() {
+                    let _ = stream.set_nodelay(true);
+                    let ready = stream.set_nonblocking(true);
+                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
+                        found.push((Stream::Tcp(stream), Some(address.ip())));
+                    }
+                }
+            }
+            Self::Unix(socket) => {
+                let Ok(socket) = socket.into_std() else {
+                    return found;
+                };
+                while let Ok((stream, _)) = socket.accept() {
+                    let ready = stream.set_nonblocking(true);
+                    if let Ok(stream) = ready.and_then(|()| UnixStream::from_std(stream)) {
+                        found.push((Stream::Unix(stream), None));
+                    }
+                }
+            }
+        }
+        found
+    }
+}

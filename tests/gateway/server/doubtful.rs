@@ -1,0 +1,89 @@
+//! Requests in HTTP/1.1 that two readers could read in two ways.
+
+use crate::server::support::{Peer, Upstream, header, ok, relaying, start};
+
+#[test]
+fn what_two_readers_could_read_in_two_ways_is_refused() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    for request in [
+        "GET /a/../../b HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET /%2e%2e/b HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: +1\r\n\r\na",
+        "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost : h\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\n folded: x\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: h\r\n\r\n",
+        "G\u{1}T / HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET h HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET h:80 HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET ftp://h/ HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET ws://h/ HTTP/1.1\r\nhost: h\r\n\r\n",
+    ] {
+        let mut client = Peer::client(&gateway);
+        client.say(request);
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 400"), "{request:?}: {head}");
+    }
+    assert!(!upstream.has_connection());
+}
+
+#[test]
+fn who_frames_oddly_is_not_read_any_further() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    for codings in [
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding:\r\ntransfer-encoding: chunked\r\n",
+    ] {
+        let mut client = Peer::client(&gateway);
+        client.say(format!(
+            "POST / HTTP/1.1\r\nhost: h\r\n{codings}\r\n0\r\n\r\nGET /behind HTTP/1.1\r\nhost: h\r\n\r\n"
+        ));
+        let (head, _) = client.message();
+        assert!(head.starts_with("HTTP/1.1 400"), "{codings:?}: {head}");
+        assert_eq!(header(&head, "connection"), Some("close"));
+        assert_eq!(client.ended(), "");
+    }
+    assert!(!upstream.has_connection());
+}
+
+#[test]
+fn a_target_in_absolute_form_names_the_host() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    for target in ["http://other/y", "HTTPS://other/y"] {
+        let mut client = Peer::client(&gateway);
+        client.say(format!("GET {target} HTTP/1.1\r\nhost: h\r\n\r\n"));
+        let mut peer = upstream.accept();
+        let head = peer.head();
+        assert!(head.starts_with("GET /y HTTP/1.1\r\n"), "{head}");
+        assert_eq!(header(&head, "x-forwarded-host"), Some("other"));
+    }
+}
+
+#[test]
+fn chunked_beats_content_length_and_only_one_crosses() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    let head = peer.head();
+    assert!(header(&head, "content-length").is_none(), "{head}");
+    assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
+    peer.until("0\r\n\r\n");
+    peer.say(ok("1"));
+    assert_eq!(client.message().1, b"1");
+    // Whoever sent both may mean what is behind it as part of the body (RFC 9112 §6.3).
+    assert_eq!(client.ended(), "");
+    assert!(!upstream.has_connection());
+}
