@@ -165,7 +165,7 @@ impl Passage {
                 client: upgrade,
                 upstream: switching,
                 web_socket: protocol.as_bytes().eq_ignore_ascii_case(b"websocket"),
-                idle: route.web_sockets.idle_timeout,
+                settings: route.web_sockets,
                 presence: Arc::clone(&client.presence),
                 origin: relayed.origin,
             });

@@ -1,8 +1,9 @@
 //! What follows an upgrade: octets both ways, whatever they mean. Of WebSockets the frames' borders
-//! are followed, so that a gateway which stops can say goodbye between two of them.
+//! are followed, so that something can be said between two of them: a goodbye, or a ping.
 
 mod copy;
 mod frames;
+mod pulse;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,19 +16,18 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use self::copy::{Copy, Progress};
+use self::copy::{Copy, Progress, Receiver};
+use self::frames::Frames;
+use self::pulse::{Due, Pulse};
 use super::watch::{Order, Presence};
+use crate::engine::config::WebSockets;
 use crate::engine::report::Provenance;
 use crate::engine::timer::poll_due;
+use crate::engine::websocket::message::{FAILED, GOING_AWAY, TOO_BIG};
 use crate::engine::websocket::socket::{Io, Switching};
 
 /// How long the other side has to end after one side of a WebSocket has ended, or was told to.
 const CLOSING: Duration = Duration::from_secs(5);
-
-/// Close frames with the code 1001, "going away" (RFC 6455 §7.4.1): to a client as it is, to an
-/// upstream under a mask of zeros.
-const GOODBYE_TO_CLIENT: &[u8] = &[0x88, 0x02, 0x03, 0xE9];
-const GOODBYE_TO_UPSTREAM: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE9];
 
 /// Two connections that are to be joined.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub struct Tunnel {
     pub upstream: Switching,
     /// The protocol is WebSocket.
     pub web_socket: bool,
-    /// How long both may be silent.
-    pub idle: Option<Duration>,
+    /// How it is watched, if it is one; else how long both may be silent is all that counts.
+    pub settings: WebSockets,
     /// The client's place among the connections.
     pub presence: Arc<Presence>,
     /// Counted with its target until the end.
@@ -57,19 +57,25 @@ async fn run(tunnel: Tunnel) {
     let (Ok(client), Ok((upstream, early))) = (client, upstream) else {
         return;
     };
+    let settings = tunnel.settings;
+    let copy = |receiver| {
+        let most = settings.max_message_size.map(|most| most as u64);
+        Copy::new(receiver, tunnel.web_socket.then(|| Frames::new(most)))
+    };
+    let interval = settings.ping_interval.filter(|_| tunnel.web_socket);
     let mut joined = Joined {
         client: TokioIo::new(client),
         upstream: Early {
             octets: early,
             io: upstream,
         },
-        up: Copy::new(tunnel.web_socket.then_some(GOODBYE_TO_UPSTREAM)),
-        down: Copy::new(tunnel.web_socket.then_some(GOODBYE_TO_CLIENT)),
+        up: copy(Receiver::Upstream),
+        down: copy(Receiver::Client),
         active_at: Instant::now(),
-        idle: tunnel.idle,
+        idle: settings.idle_timeout,
+        pulse: Pulse::new(interval, settings.ping_timeout, Instant::now()),
         deadline: None,
         timer: None,
-        leaving: false,
         web_socket: tunnel.web_socket,
     };
     let watch = tunnel.presence.watch();
@@ -77,8 +83,8 @@ async fn run(tunnel: Tunnel) {
         watch.listen(context);
         match watch.order() {
             Order::Die => return Poll::Ready(()),
-            Order::Leave => joined.leave(),
-            Order::Stay => {}
+            Order::Leave if joined.web_socket => joined.part(GOING_AWAY, GOING_AWAY),
+            Order::Leave | Order::Stay => {}
         }
         joined.poll(context)
     })
@@ -90,23 +96,22 @@ struct Joined {
     upstream: Early,
     up: Copy,
     down: Copy,
+    /// When something of a message passed last.
     active_at: Instant,
     idle: Option<Duration>,
+    pulse: Pulse,
     /// When it is over whatever happens.
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
-    leaving: bool,
     web_socket: bool,
 }
 
 impl Joined {
-    /// Says goodbye both ways, where the protocol has a word for it.
-    fn leave(&mut self) {
-        if self.web_socket && !std::mem::replace(&mut self.leaving, true) {
-            self.up.part();
-            self.down.part();
-            self.end_soon();
-        }
+    /// Says goodbye both ways, with these codes.
+    fn part(&mut self, client: u16, upstream: u16) {
+        self.down.part(client);
+        self.up.part(upstream);
+        self.end_soon();
     }
 
     fn end_soon(&mut self) {
@@ -114,6 +119,19 @@ impl Joined {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let held_up = self.up.is_held_up();
+            if self.is_late(Instant::now()) || self.poll_both(held_up, context).is_ready() {
+                return Poll::Ready(());
+            }
+            match self.next(Instant::now()) {
+                None => return Poll::Pending,
+                Some(next) => ready!(poll_due(&mut self.timer, next, context)),
+            }
+        }
+    }
+
+    fn poll_both(&mut self, held_up: bool, context: &mut Context<'_>) -> Poll<()> {
         let up = self.up.poll(context, &mut self.client, &mut self.upstream);
         let down = self
             .down
@@ -128,23 +146,61 @@ impl Joined {
         if self.web_socket && (up == Progress::Ended || down == Progress::Ended) {
             self.end_soon();
         }
-        if up == Progress::Moved || down == Progress::Moved {
+        if up == Progress::Spoken || down == Progress::Spoken {
             self.active_at = Instant::now();
         }
-        self.poll_time(context)
+        // An upstream that takes octets again is there, too.
+        let takes = held_up && !self.up.is_held_up();
+        if takes || matches!(down, Progress::Moved | Progress::Spoken) {
+            self.pulse.heard(Instant::now());
+        }
+        if self.deadline.is_none() && (self.up.is_over() || self.down.is_over()) {
+            match self.up.is_over() {
+                true => self.part(TOO_BIG, GOING_AWAY),
+                false => self.part(FAILED, TOO_BIG),
+            }
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 
-    fn poll_time(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let idle = self.idle.map(|idle| self.active_at + idle);
-            let Some(next) = [idle, self.deadline].into_iter().flatten().min() else {
-                return Poll::Pending;
-            };
-            if next <= Instant::now() {
-                return Poll::Ready(());
-            }
-            ready!(poll_due(&mut self.timer, next, context));
+    /// Does what is due by now; whether that is the end.
+    fn is_late(&mut self, now: Instant) -> bool {
+        if let Some(deadline) = self.deadline {
+            return deadline <= now;
         }
+        // What it says is not read then.
+        if self.down.is_held_up() {
+            self.pulse.heard(now);
+        }
+        match self.pulse.due(now) {
+            Due::Ask if self.up.is_held_up() || self.up.ask() => self.pulse.asked(now),
+            Due::GiveUp => self.part(FAILED, GOING_AWAY),
+            Due::Ask | Due::Nothing(_) => {}
+        }
+        let idle = self.idle_at().is_some_and(|at| at <= now);
+        if idle && self.web_socket {
+            self.part(FAILED, GOING_AWAY);
+        }
+        idle && !self.web_socket
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        self.idle.and_then(|idle| self.active_at.checked_add(idle))
+    }
+
+    /// When the clock is to be looked at again.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        if self.deadline.is_some() {
+            return self.deadline;
+        }
+        let pulse = match self.pulse.due(now) {
+            Due::Nothing(next) => next,
+            Due::GiveUp => Some(now),
+            // In the middle of a frame of the client's there is nothing to do but wait for its end.
+            Due::Ask => (self.up.is_held_up() || self.up.can_ask()).then_some(now),
+        };
+        [self.idle_at(), pulse].into_iter().flatten().min()
     }
 }
 

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::Frames;
+use super::frames::{Frames, Taken};
+use crate::engine::websocket::message::{FAILED, GOING_AWAY};
 
 /// Octets that are read at once, and that wait for a slow receiver at most.
 const PIECE: usize = 64 * 1024;
@@ -21,12 +22,26 @@ thread_local! {
 pub(super) enum Progress {
     /// Nothing.
     Waiting,
-    /// Octets have gone on.
+    /// Octets have gone on, which were WebSocket's own.
     Moved,
+    /// Octets have gone on, of messages or of whatever it is.
+    Spoken,
     /// All octets have gone on, and the receiver knows that there are no more.
     Ended,
     /// The connection is no more.
     Broken,
+}
+
+/// A ping without a payload, as a client sends it, under a mask of zeros.
+const PING: &[u8] = &[0x89, 0x80, 0, 0, 0, 0];
+
+/// Whom a direction leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receiver {
+    /// It gets frames without a mask.
+    Client,
+    /// It gets them with one.
+    Upstream,
 }
 
 /// One direction.
@@ -36,14 +51,15 @@ pub(super) struct Copy {
     rest: Vec<u8>,
     state: State,
     frames: Option<Frames>,
-    goodbye: &'static [u8],
+    receiver: Receiver,
+    over: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// The goodbye is to be said at the next border between frames.
-    Parting,
+    /// Goodbye is to be said with this code at the next border between frames.
+    Parting(u16),
     /// It has been said: what comes is read and dropped.
     Parted,
     /// The sender has ended.
@@ -52,21 +68,54 @@ enum State {
 }
 
 impl Copy {
-    /// With a `goodbye` the octets are WebSocket frames, of which that is one.
-    pub(super) fn new(goodbye: Option<&'static [u8]>) -> Self {
+    /// To `receiver`; with `frames` the octets are WebSocket's.
+    pub(super) fn new(receiver: Receiver, frames: Option<Frames>) -> Self {
         Self {
             rest: Vec::new(),
             state: State::Open,
-            frames: goodbye.map(|_| Frames::default()),
-            goodbye: goodbye.unwrap_or_default(),
+            frames,
+            receiver,
+            over: false,
         }
     }
 
     /// Says goodbye as soon as there is a border between frames.
-    pub(super) fn part(&mut self) {
+    pub(super) fn part(&mut self, code: u16) {
         if self.state == State::Open {
-            self.state = State::Parting;
+            self.state = State::Parting(code);
         }
+    }
+
+    /// Whether the sender's message was too long, so that it is heard no longer.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether the receiver is slower than the sender.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Whether a ping can go out at this moment.
+    pub(super) fn can_ask(&self) -> bool {
+        self.state == State::Open && self.rest.is_empty() && self.at_border() && !self.has_closed()
+    }
+
+    /// Sends an upstream a ping, where it can.
+    pub(super) fn ask(&mut self) -> bool {
+        let able = self.can_ask();
+        if able {
+            self.rest.extend_from_slice(PING);
+        }
+        able
+    }
+
+    fn has_closed(&self) -> bool {
+        self.frames.as_ref().is_some_and(Frames::are_closed)
+    }
+
+    fn at_border(&self) -> bool {
+        self.frames.as_ref().is_some_and(Frames::at_border)
     }
 
     /// Carries what there is.
@@ -117,8 +166,10 @@ impl Copy {
                 return Ok(Progress::Ended);
             }
             match self.poll_piece(context, from, to)? {
-                Poll::Ready(0) => self.state = State::Ending,
-                Poll::Ready(_) => progress = Progress::Moved,
+                Poll::Ready(None) => self.state = State::Ending,
+                Poll::Ready(Some(true)) => progress = Progress::Spoken,
+                Poll::Ready(Some(false)) if progress == Progress::Spoken => {}
+                Poll::Ready(Some(false)) => progress = Progress::Moved,
                 Poll::Pending => {
                     let _ = Pin::new(to).poll_flush(context)?;
                     return Ok(progress);
@@ -130,9 +181,17 @@ impl Copy {
     }
 
     fn say_goodbye(&mut self) {
-        let at_border = self.frames.as_ref().is_some_and(Frames::at_border);
-        if self.state == State::Parting && at_border {
-            self.rest.extend_from_slice(self.goodbye);
+        if let State::Parting(code) = self.state
+            && self.at_border()
+        {
+            let head: &[u8] = match self.receiver {
+                Receiver::Client => &[0x88, 0x02],
+                Receiver::Upstream => &[0x88, 0x82, 0, 0, 0, 0],
+            };
+            if !self.has_closed() {
+                self.rest.extend_from_slice(head);
+                self.rest.extend_from_slice(&code.to_be_bytes());
+            }
             self.state = State::Parted;
         }
     }
@@ -156,13 +215,14 @@ impl Copy {
         Ok(Poll::Ready(()))
     }
 
-    /// Reads a piece and writes as much of it as the receiver takes; 0 at the end.
+    /// Reads a piece and writes as much of it as the receiver takes; whether there is something of
+    /// a message in it, and `None` at the end.
     fn poll_piece<R, W>(
         &mut self,
         context: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-    ) -> std::io::Result<Poll<usize>>
+    ) -> std::io::Result<Poll<Option<bool>>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -174,23 +234,43 @@ impl Copy {
             }
             let read = buffer.filled();
             if read.is_empty() || self.state == State::Parted {
-                return Ok(Poll::Ready(read.len()));
+                return Ok(Poll::Ready((!read.is_empty()).then_some(false)));
             }
-            let parting = self.state == State::Parting;
-            let whole = read.len();
-            let taken = match &mut self.frames {
-                Some(frames) => frames.take(read, parting),
-                None => whole,
-            };
+            let taken = self.take(read);
             // What lies behind a goodbye is dropped.
-            let read = read.get(..taken).unwrap_or_default();
+            let read = read.get(..taken.count).unwrap_or_default();
             let written = match Pin::new(to).poll_write(context, read)? {
                 Poll::Ready(count) => count,
                 Poll::Pending => 0,
             };
             self.rest
                 .extend_from_slice(read.get(written..).unwrap_or_default());
-            Ok(Poll::Ready(whole))
+            if taken.over {
+                self.cut();
+            }
+            Ok(Poll::Ready(Some(taken.message)))
         })
+    }
+
+    fn take(&mut self, octets: &[u8]) -> Taken {
+        match &mut self.frames {
+            Some(frames) => frames.take(octets, self.state != State::Open),
+            None => Taken {
+                count: octets.len(),
+                message: true,
+                over: false,
+            },
+        }
+    }
+
+    /// Says goodbye where a message is too long, if it can be said: its beginning may have passed.
+    fn cut(&mut self) {
+        self.over = true;
+        self.part(match self.receiver {
+            Receiver::Client => FAILED,
+            Receiver::Upstream => GOING_AWAY,
+        });
+        self.say_goodbye();
+        self.state = State::Parted;
     }
 }

@@ -12,3 +12,4 @@ mod support;
 mod tls;
 mod upgrade;
 mod watching;
+mod web_sockets;

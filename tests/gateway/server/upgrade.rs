@@ -8,7 +8,7 @@ const ASK: &str = "GET /chat?room=1 HTTP/1.1\r\nhost: h\r\nConnection: keep-aliv
 const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-extensions: permessage-deflate\r\nset-cookie: a=1\r\n\r\n";
 
 /// A client and an upstream that have agreed, with what the upstream says at once behind its 101.
-fn agreed(upstream: &Upstream, client: &mut Peer, early: &str) -> Peer {
+pub(crate) fn agreed(upstream: &Upstream, client: &mut Peer, early: &str) -> Peer {
     client.say(ASK);
     let mut peer = upstream.accept();
     let head = peer.head();
@@ -135,15 +135,4 @@ fn a_gateway_that_stops_says_goodbye_between_two_frames() {
         assert_eq!(client.ended(), "");
         drop(client);
     });
-}
-
-#[test]
-fn a_silent_tunnel_ends_after_its_idle_timeout() {
-    let upstream = Upstream::bind();
-    let text = relaying(&upstream, "") + "      ws_idle_timeout: 0.3\n";
-    let gateway = start(&text);
-    let mut client = Peer::client(&gateway);
-    let mut peer = agreed(&upstream, &mut client, "");
-    assert_eq!(client.ended(), "");
-    assert_eq!(peer.ended(), "");
 }

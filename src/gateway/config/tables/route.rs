@@ -7,9 +7,6 @@ use super::upstream::{
 };
 use super::{COUNT_OR_ANY, MOST, SIZE_OR_ANY, SOME_SECONDS_OR_NEVER};
 
-/// What is said of keys that are a mounted relay's, which speaks WebSocket itself.
-const TUNNELLED: &str = "no effect here, where frames pass octet by octet; taken so that a mounted Relay's parameters are";
-
 const URL: Kind = Kind::Secret("a URL such as http://host:8000/base");
 const TARGETS: Kind = Kind::Any(&[
     URL,
@@ -221,13 +218,13 @@ const UPSTREAM: &[Key] = &[
         name: "ws_ping_interval",
         kind: SOME_SECONDS_OR_NEVER,
         default: Default::Number(20.0),
-        about: TUNNELLED,
+        about: "seconds of a WebSocket upstream's silence after which it gets a ping",
     },
     Key {
         name: "ws_ping_timeout",
         kind: SOME_SECONDS_OR_NEVER,
         default: Default::Number(20.0),
-        about: TUNNELLED,
+        about: "seconds that it may stay silent after that",
     },
     Key {
         name: "ws_idle_timeout",
@@ -239,7 +236,7 @@ const UPSTREAM: &[Key] = &[
         name: "ws_max_message_size",
         kind: COUNT_OR_ANY,
         default: Default::Null,
-        about: TUNNELLED,
+        about: "octets of a WebSocket message, as it is framed: compressed ones count as they are",
     },
 ];
 
