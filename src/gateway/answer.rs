@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::account::Account;
 use super::client::Manners;
+use super::streams::{self, Waits};
 use crate::engine::body::ResponseBody;
 use crate::engine::error::Error;
 use crate::engine::report::Provenance;
@@ -96,6 +97,7 @@ impl Body for Answer {
         };
         match &next {
             Poll::Ready(Some(Ok(frame))) => {
+                streams::say(Waits::Client);
                 this.account.sent(frame.data_ref().map_or(0, Bytes::len));
                 if let Content::Upstream(upstream) = &this.content
                     && upstream.body.is_ended()
@@ -111,7 +113,7 @@ impl Body for Answer {
                 }
             }
             Poll::Ready(None) => this.account.complete(),
-            Poll::Pending => {}
+            Poll::Pending => streams::say(Waits::Upstream),
         }
         next
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::client::ClientIo;
@@ -19,6 +19,7 @@ use super::forward::Peer;
 use super::proxy_protocol::{self, Header};
 use super::rewound::Rewound;
 use super::service::{Client, Service};
+use super::streams::Streams;
 use super::tls::Acceptor;
 use super::watch::{Order, Presence, Watch};
 use super::worker::Worker;
@@ -222,7 +223,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     watch.multiplex();
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let patience = limits.body_timeout;
+    let mut builder = http2::Builder::new(Streams { patience });
     let size = u32::try_from(limits.max_header_size).unwrap_or(u32::MAX);
     builder
         .timer(TokioTimer::new())
@@ -245,11 +247,8 @@ async fn watched<C: Future + Unpin>(
     leave: impl Fn(Pin<&mut C>),
 ) -> Option<C> {
     let mut leaving = false;
-    let mut listening = false;
     let resting = poll_fn(|context| {
-        if !std::mem::replace(&mut listening, true) {
-            watch.listen(context);
-        }
+        watch.keep_listening(context);
         match watch.order() {
             Order::Die => return Poll::Ready(false),
             Order::Leave if !std::mem::replace(&mut leaving, true) => {

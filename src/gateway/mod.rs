@@ -28,6 +28,7 @@ pub mod routes;
 mod running;
 pub mod server;
 pub mod service;
+mod streams;
 pub mod tls;
 pub mod trial;
 pub mod tunnel;

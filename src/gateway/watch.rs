@@ -20,6 +20,9 @@ const DROWSY: u64 = 250;
 /// its first, may be on its way.
 const UNDISTURBED: u64 = 100;
 
+/// Milliseconds that a client in HTTP/2 has to take note of a goodbye when nothing is in flight.
+const PARTING: u64 = 2000;
+
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -95,7 +98,11 @@ pub struct Watch {
     /// It carries another protocol than HTTP, whose parties may be slow.
     tunnel: AtomicBool,
     order: AtomicU8,
+    /// Since when it is to leave; 0 where it is not.
+    leaving: AtomicU64,
     task: AtomicWaker,
+    /// The task has been woken, and listens no longer.
+    deaf: AtomicBool,
 }
 
 impl Watch {
@@ -110,7 +117,9 @@ impl Watch {
             rest: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             order: AtomicU8::new(Order::Stay as u8),
+            leaving: AtomicU64::new(0),
             task: AtomicWaker::new(),
+            deaf: AtomicBool::new(true),
         };
         watch.enter(Phase::Idle);
         watch
@@ -170,7 +179,7 @@ impl Watch {
             && self.blocked.load(Ordering::Relaxed) == 0
             && !self.has_goodbye();
         if idle && !self.rest.swap(true, Ordering::Relaxed) {
-            self.task.wake();
+            self.wake();
         }
     }
 
@@ -209,15 +218,30 @@ impl Watch {
         }
     }
 
-    /// Has the task that polls told of orders.
+    /// Has the task that polls told of the next order; to be asked for before one is looked at.
     pub fn listen(&self, context: &Context<'_>) {
+        self.deaf.store(false, Ordering::SeqCst);
         self.task.register(context.waker());
+    }
+
+    /// The same where it is not told already. A connection is polled by one task all its life.
+    pub fn keep_listening(&self, context: &Context<'_>) {
+        if self.deaf.load(Ordering::SeqCst) {
+            self.listen(context);
+        }
+    }
+
+    /// Wakes the task, which is told of nothing more until it listens again.
+    fn wake(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
+        self.task.wake();
     }
 
     fn tell(&self, order: Order) {
         if self.order() < order {
+            self.leaving.store(self.clock.now(), Ordering::Relaxed);
             self.order.store(order as u8, Ordering::Release);
-            self.task.wake();
+            self.wake();
         }
     }
 
@@ -231,8 +255,12 @@ impl Watch {
         };
         let blocked = self.blocked.load(Ordering::Relaxed);
         let since = self.since.load(Ordering::Relaxed);
+        let leaving = self.leaving.load(Ordering::Relaxed);
         if blocked != 0 && over(blocked, limits.body_timeout)
             || self.is_in(Phase::Head) && over(since, limits.header_timeout)
+            || leaving != 0
+                && self.is_idle_for(PARTING, now)
+                && now.saturating_sub(leaving) >= PARTING
         {
             Order::Die
         } else if self.is_in(Phase::Idle) && over(since, limits.keepalive_timeout) {

@@ -1,6 +1,7 @@
 //! HTTP/2 on both sides: many requests on one connection, trailers, streams both ways.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,11 +14,12 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::server::certificates::Authority;
-use crate::server::support::{PATIENCE, Upstream, header, start};
+use crate::server::support::{PATIENCE, Upstream, header, ok, start};
 
 type AnyBody = BoxBody<Bytes, Infallible>;
 
@@ -255,4 +257,60 @@ async fn a_gateway_that_stops_finishes_streams() {
     let rest = answer.into_body().collect().await.unwrap();
     assert_eq!(rest.to_bytes(), "");
     drained.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_takes_nothing_ends_alone() {
+    let upstream = Upstream::bind();
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  limits: {{body_timeout: 0.3}}\n  \
+         reverse_proxy:\n    - path: /\n      targets: [\"{}\"]\n",
+        upstream.url()
+    ));
+    let serving = tokio::task::spawn_blocking(move || {
+        let mut peer = upstream.accept();
+        peer.head();
+        peer.say("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+        let piece = vec![b'x'; 64 * 1024];
+        // Ends when the gateway gives the upstream's connection up.
+        while peer.0.write(&piece).is_ok() {}
+        upstream.serve(|_| ok("beside"));
+    });
+    let mut sender = client(&gateway).await;
+    let mut body = sender.send_request(get("/")).await.unwrap().into_body();
+    timeout(PATIENCE, serving).await.unwrap().unwrap();
+    assert_eq!(ask(&mut sender, get("/beside")).await.body(), "beside");
+    // What was on its way is still there; then comes the reset.
+    let reset = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(timeout(PATIENCE, reset).await.unwrap());
+}
+
+#[tokio::test]
+async fn who_does_not_hear_a_goodbye_is_let_go() {
+    let url = Upstream::bind().serve(|_| ok("x"));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  limits: {{keepalive_timeout: 0.3}}\n  \
+         reverse_proxy:\n    - path: /\n      targets: [\"{url}\"]\n"
+    ));
+    let mut silent = TcpStream::connect(&gateway.addresses()[0]).await.unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // GET / at the host h, in HPACK.
+    let head = [0x82, 0x86, 0x84, 0x41, 1, b'h'];
+    let request = [&[0, 0, 6, 1, 5, 0, 0, 0, 1][..], &head].concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let said = [&preface[..], &settings, &request].concat();
+    silent.write_all(&said).await.unwrap();
+    let mut heard = Vec::new();
+    let ended = silent.read_to_end(&mut heard);
+    timeout(PATIENCE, ended).await.unwrap().unwrap();
+    // It was told: a GOAWAY is the frame of type 7.
+    let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF];
+    assert!(heard.windows(goaway.len()).any(|part| part == goaway));
 }
