@@ -5,14 +5,19 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::config::settings::Bind;
 use super::plan::PlanError;
 
 /// Connections that wait to be accepted, where the system allows as many.
 const BACKLOG: i32 = 4096;
+
+/// Silence after which the system asks whether a client is still there, how often then, and how
+/// many times: what a tunnel would not notice by itself.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -108,6 +113,10 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
+    // Its connections have it from the socket.
+    let (silence, interval, times) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(silence);
+    socket.set_tcp_keepalive(&keepalive.with_interval(interval).with_retries(times))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)

@@ -1,7 +1,7 @@
 //! From a client's request head to the engine's: who the client is, which host it asks for, and
 //! what of its headers is believed. No I/O here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::{
     CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, UPGRADE,
@@ -149,7 +149,7 @@ impl<'a> Seen<'a> {
             (None, None) if parts.version == Version::HTTP_10 => HeaderValue::from_static(""),
             (None, None) => return Err(Reply::bad_request("the request has no Host")),
         };
-        match host.as_bytes().iter().all(|octet| is_in_a_host(*octet)) {
+        match is_host(host.as_bytes()) {
             true => Ok(host),
             false => Err(malformed()),
         }
@@ -179,9 +179,41 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Whether an octet may be part of a Host: it is printable, and no reader takes it for the end.
-const fn is_in_a_host(octet: u8) -> bool {
-    octet.is_ascii_graphic() && !matches!(octet, b'@' | b'/' | b'?' | b'#' | b'\\' | b',')
+/// Whether it is a name or an address that no reader takes for another, and perhaps a port.
+fn is_host(octets: &[u8]) -> bool {
+    let end = match octets.first() {
+        Some(b'[') => octets.iter().position(|octet| *octet == b']'),
+        _ => octets.iter().position(|octet| *octet == b':'),
+    };
+    let (name, port) = match (octets.strip_prefix(b"["), end) {
+        (None, None) => (octets, None),
+        (None, Some(colon)) => (octets.get(..colon).unwrap_or_default(), octets.get(colon..)),
+        (Some(_), None) => return false,
+        (Some(address), Some(bracket)) => {
+            let address = address.get(..bracket - 1).unwrap_or_default();
+            let address = std::str::from_utf8(address).unwrap_or_default();
+            if address.parse::<Ipv6Addr>().is_err() {
+                return false;
+            }
+            (&[][..], octets.get(bracket + 1..))
+        }
+    };
+    let port = match port.unwrap_or_default() {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    port && name.iter().all(|octet| is_in_a_name(*octet))
+}
+
+/// Whether an octet may be part of a host's name: it is printable, and no reader takes it for the
+/// end.
+const fn is_in_a_name(octet: u8) -> bool {
+    let odd = matches!(
+        octet,
+        b'@' | b'/' | b'?' | b'#' | b'\\' | b',' | b'[' | b']'
+    );
+    octet.is_ascii_graphic() && !odd
 }
 
 /// The last address in `X-Forwarded-For` that is not a proxy of ours.
@@ -190,7 +222,7 @@ fn client_of(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
     let mut earliest = None;
     for line in lines.iter().rev() {
         for part in line.to_str().ok()?.rsplit(',') {
-            let Ok(address) = part.trim().parse::<IpAddr>() else {
+            let Some(address) = address_of(part.trim()) else {
                 return earliest;
             };
             earliest = Some(address);
@@ -200,6 +232,14 @@ fn client_of(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
         }
     }
     earliest
+}
+
+/// An address, with which some proxies write the port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok();
+    let address = address.or_else(|| Some(with_port()?.ip()));
+    address.map(|address| address.to_canonical())
 }
 
 fn secure_of(headers: &HeaderMap) -> Option<bool> {

@@ -7,7 +7,7 @@ mod line;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,6 +18,9 @@ use crate::engine::report::Event;
 
 /// Lines that wait for the thread at most.
 const QUEUE: usize = 8192;
+
+/// Octets of what clients have sent that wait with them at most.
+const QUEUED: usize = 16 * 1024 * 1024;
 
 /// Octets that are written at once at most.
 const BATCH: usize = 64 * 1024;
@@ -82,6 +85,26 @@ enum Item {
     Orders,
 }
 
+impl Item {
+    /// Octets that a client decides on.
+    fn size(&self) -> usize {
+        match self {
+            Self::Request(entry) => [
+                &entry.method,
+                &entry.target,
+                &entry.host,
+                &entry.referer,
+                &entry.user_agent,
+            ]
+            .map(String::len)
+            .iter()
+            .sum(),
+            Self::Event(event) => event.url.len(),
+            Self::Changed(_) | Self::Orders => 0,
+        }
+    }
+}
+
 /// Where requests and events are written to; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Log(Arc<Inner>);
@@ -89,6 +112,8 @@ pub struct Log(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: SyncSender<Item>,
+    /// Octets in the queue.
+    queued: AtomicUsize,
     dropped: AtomicU64,
     orders: Mutex<Orders>,
     /// The queue had no room to tell of them.
@@ -160,6 +185,7 @@ impl Writer {
         let (queue, items) = sync_channel(QUEUE);
         let log = Log(Arc::new(Inner {
             queue,
+            queued: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             orders: Mutex::default(),
             overdue: AtomicBool::new(false),
@@ -200,7 +226,11 @@ impl Drop for Writer {
 
 impl Log {
     fn put(&self, item: Item) {
-        if let Err(TrySendError::Full(_)) = self.0.queue.try_send(item) {
+        let size = item.size();
+        let queued = &self.0.queued;
+        let room = queued.fetch_add(size, Ordering::Relaxed) + size <= QUEUED;
+        if !room || matches!(self.0.queue.try_send(item), Err(TrySendError::Full(_))) {
+            queued.fetch_sub(size, Ordering::Relaxed);
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -241,6 +271,7 @@ fn write_all(items: &Receiver<Item>, inner: &Inner) {
             return;
         };
         loop {
+            inner.queued.fetch_sub(item.size(), Ordering::Relaxed);
             match item {
                 Item::Orders => {
                     flush(&settings, &mut lines, &mut events);

@@ -59,3 +59,22 @@ fn what_cannot_be_read_is_told_with_the_name_of_the_file() {
     let large = folder.write("large.yaml", vec![b' '; (1 << 20) + 5]);
     assert!(told(&large).contains("more than 1048576 octets"));
 }
+
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let folder = Folder::new("pipe");
+    let pipe = folder.0.join("cert.pem");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let file = folder.write(
+        "gateway.yaml",
+        "ssl: {enabled: true, cert_file: cert.pem, key_file: cert.pem}\nroutes: [{targets: http://h}]\n",
+    );
+    let told = told(&file);
+    assert!(
+        told.contains(
+            "ssl.cert_file: found the text \"cert.pem\", which cannot be read: it is no file"
+        ),
+        "{told}"
+    );
+}

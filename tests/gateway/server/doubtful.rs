@@ -12,6 +12,13 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h:80:80\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h:8o\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: [::1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: [::1]h\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: [h]\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: ::1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h[]\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: +1\r\n\r\na",
         "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip\r\n\r\n",
@@ -86,4 +93,26 @@ fn chunked_beats_content_length_and_only_one_crosses() {
     // Whoever sent both may mean what is behind it as part of the body (RFC 9112 §6.3).
     assert_eq!(client.ended(), "");
     assert!(!upstream.has_connection());
+}
+
+#[test]
+fn hosts_in_each_form_pass() {
+    let url = Upstream::bind().serve(|head| ok(header(head, "x-forwarded-host").unwrap_or("")));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  reverse_proxy:\n    - path: /\n      \
+         targets: [{url}]\n"
+    ));
+    let mut client = Peer::client(&gateway);
+    for host in [
+        "h",
+        "h:80",
+        "h:",
+        "a.b_c-d.",
+        "192.0.2.1:8000",
+        "[::1]",
+        "[2001:db8::1]:443",
+    ] {
+        client.say(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+        assert_eq!(client.message().1, host.as_bytes());
+    }
 }

@@ -159,3 +159,28 @@ fn clients_that_ask_too_often_are_told_when_to_come_again() {
     );
     assert_eq!(client.get("/key", "x-key: b\r\n").1, b"in");
 }
+
+#[test]
+fn clients_behind_a_proxy_are_told_apart_however_it_writes_them() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  trusted_proxies: [127.0.0.1]\n  \
+         reverse_proxy:\n    - path: /\n      targets: [{url}]\n      rate_limit: {{rate: 0.01, burst: 1}}\n"
+    ));
+    let mut client = Peer::client(&gateway);
+    let mut ask = |from: &str| {
+        let (head, _) = client.get("/", &format!("x-forwarded-for: {from}\r\n"));
+        head.starts_with("HTTP/1.1 200")
+    };
+    for own in [
+        "::ffff:192.0.2.1",
+        "::ffff:192.0.2.2",
+        "192.0.2.3:5000",
+        "[2001:db8::1]:5000",
+    ] {
+        assert!(ask(own), "{own}");
+    }
+    for known in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::2"] {
+        assert!(!ask(known), "{known}");
+    }
+}

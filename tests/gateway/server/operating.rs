@@ -226,3 +226,23 @@ fn a_port_that_is_taken_is_told() {
     );
     assert!(asgi_relay::gateway::Gateway::start(settings(&text)).is_err());
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_that_are_silent_are_asked_after() {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
+    let mut client = Peer::client(&gateway);
+    client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut peer = upstream.accept();
+    peer.head();
+    // The kernel's table names addresses and ports in hex; timer 2 is the one for this.
+    let port = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
+    let ends = [client.0.peer_addr(), client.0.local_addr()].map(|end| port(end.unwrap()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut rows = table
+        .lines()
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row[1] == ends[0] && row[2] == ends[1]);
+    assert!(row.unwrap()[5].starts_with("02:"), "{table}");
+}

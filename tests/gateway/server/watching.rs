@@ -195,3 +195,30 @@ fn entry(target: String) -> Entry {
         first_byte: None,
     }
 }
+
+#[test]
+fn what_waits_for_the_log_is_bounded_in_octets_too() {
+    let writer = Writer::start().unwrap();
+    let folder = Folder::new("large");
+    let path = folder.0.join("log");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let both_ways = OpenOptions::new().read(true).write(true).open(&path);
+    let settings = AccessLog {
+        format: LogFormat::Combined,
+        path: Some(path),
+    };
+    writer.configure(open(Some(&settings)).unwrap());
+    let mut written = 0;
+    while writer.log().dropped() == 0 {
+        writer.log().write(entry("a".repeat(1_000_000)));
+        written += 1;
+    }
+    assert!((16..24).contains(&written), "{written}");
+    drop(both_ways);
+}

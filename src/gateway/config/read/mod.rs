@@ -131,10 +131,12 @@ impl Check<'_> {
 
     fn file_at(&mut self, item: &Item) -> Option<PathBuf> {
         let path = self.folder.join(item.text()?);
-        let readable = match path.is_dir() {
-            true => path.read_dir().map(drop),
-            false => std::fs::File::open(&path).map(drop),
-        };
+        let readable = path.metadata().and_then(|data| match data.file_type() {
+            kind if kind.is_dir() => path.read_dir().map(drop),
+            kind if kind.is_file() => std::fs::File::open(&path).map(drop),
+            // Whoever opens a pipe may wait for ever.
+            _ => Err(std::io::Error::other("it is no file")),
+        });
         match readable {
             Ok(()) => {
                 self.files.push(path.clone());
