@@ -120,18 +120,18 @@ impl Joined {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let held_up = self.up.is_held_up();
-            if self.is_late(Instant::now()) || self.poll_both(held_up, context).is_ready() {
+            let (now, held_up) = (Instant::now(), self.up.is_held_up());
+            if self.is_late(now) || self.poll_both(now, held_up, context).is_ready() {
                 return Poll::Ready(());
             }
-            match self.next(Instant::now()) {
+            match self.next(now) {
                 None => return Poll::Pending,
                 Some(next) => ready!(poll_due(&mut self.timer, next, context)),
             }
         }
     }
 
-    fn poll_both(&mut self, held_up: bool, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_both(&mut self, now: Instant, held_up: bool, context: &mut Context<'_>) -> Poll<()> {
         let up = self.up.poll(context, &mut self.client, &mut self.upstream);
         let down = self
             .down
@@ -147,12 +147,12 @@ impl Joined {
             self.end_soon();
         }
         if up == Progress::Spoken || down == Progress::Spoken {
-            self.active_at = Instant::now();
+            self.active_at = now;
         }
         // An upstream that takes octets again is there, too.
         let takes = held_up && !self.up.is_held_up();
         if takes || matches!(down, Progress::Moved | Progress::Spoken) {
-            self.pulse.heard(Instant::now());
+            self.pulse.heard(now);
         }
         if self.deadline.is_none() && (self.up.is_over() || self.down.is_over()) {
             match self.up.is_over() {
