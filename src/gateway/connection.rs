@@ -212,7 +212,8 @@ where
             };
         }
         if early.is_empty() {
-            return io.shutdown().await.ok();
+            // TLS has a word for it, which a client may not take.
+            return unless(watch, Order::Die, io.shutdown()).await?.ok();
         }
         io.give_back(early);
     }
@@ -270,12 +271,17 @@ async fn watched<C: Future + Unpin>(
 
 /// The work's outcome; `None` where the connection is told to end before.
 async fn unless_told<F: Future>(watch: &Watch, work: F) -> Option<F::Output> {
+    unless(watch, Order::Leave, work).await
+}
+
+/// The same for one order and those that go beyond it.
+async fn unless<F: Future>(watch: &Watch, order: Order, work: F) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
     poll_fn(|context: &mut Context<'_>| {
         watch.listen(context);
-        match watch.order() {
-            Order::Stay => work.as_mut().poll(context).map(Some),
-            _ => Poll::Ready(None),
+        match watch.order() < order {
+            true => work.as_mut().poll(context).map(Some),
+            false => Poll::Ready(None),
         }
     })
     .await
