@@ -144,7 +144,8 @@ impl AsyncWrite for ClientIo {
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
-        if self.manners.reset.load(Ordering::Relaxed) {
+        // HTTP/2 has reset the stream alone, and the others' octets may still be on their way.
+        if self.manners.reset.load(Ordering::Relaxed) && !self.watch.has_goodbye() {
             let _ = self.stream.socket().set_linger(Some(Duration::ZERO));
         }
     }

@@ -292,25 +292,50 @@ async fn a_stream_whose_client_takes_nothing_ends_alone() {
     assert!(timeout(PATIENCE, reset).await.unwrap());
 }
 
-#[tokio::test]
-async fn who_does_not_hear_a_goodbye_is_let_go() {
-    let url = Upstream::bind().serve(|_| ok("x"));
-    let gateway = start(&format!(
-        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  limits: {{keepalive_timeout: 0.3}}\n  \
-         reverse_proxy:\n    - path: /\n      targets: [\"{url}\"]\n"
-    ));
-    let mut silent = TcpStream::connect(&gateway.addresses()[0]).await.unwrap();
+/// Asks for `/` as a client that then says nothing any more; all that comes until the end.
+async fn ask_and_listen(gateway: &Handle) -> std::io::Result<Vec<u8>> {
+    let mut silent = TcpStream::connect(&gateway.addresses()[0]).await?;
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     // GET / at the host h, in HPACK.
     let head = [0x82, 0x86, 0x84, 0x41, 1, b'h'];
     let request = [&[0, 0, 6, 1, 5, 0, 0, 0, 1][..], &head].concat();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let said = [&preface[..], &settings, &request].concat();
-    silent.write_all(&said).await.unwrap();
+    silent.write_all(&said).await?;
     let mut heard = Vec::new();
     let ended = silent.read_to_end(&mut heard);
-    timeout(PATIENCE, ended).await.unwrap().unwrap();
+    timeout(PATIENCE, ended).await.expect("an end")?;
+    Ok(heard)
+}
+
+fn impatient(url: &str) -> Handle {
+    start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  limits: {{keepalive_timeout: 0.3}}\n  \
+         reverse_proxy:\n    - path: /\n      targets: [\"{url}\"]\n"
+    ))
+}
+
+#[tokio::test]
+async fn who_does_not_hear_a_goodbye_is_let_go() {
+    let gateway = impatient(&Upstream::bind().serve(|_| ok("x")));
+    let heard = ask_and_listen(&gateway).await.unwrap();
     // It was told: a GOAWAY is the frame of type 7.
     let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF];
     assert!(heard.windows(goaway.len()).any(|part| part == goaway));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_its_streams_end_alone() {
+    let upstream = Upstream::bind();
+    let gateway = impatient(&upstream.url());
+    let serving = tokio::task::spawn_blocking(move || {
+        let mut peer = upstream.accept();
+        peer.head();
+        peer.say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nx");
+    });
+    // The connection ends in good order, and takes nothing of other streams along.
+    let heard = ask_and_listen(&gateway).await.unwrap();
+    serving.await.unwrap();
+    let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1];
+    assert!(heard.windows(reset.len()).any(|part| part == reset));
 }
