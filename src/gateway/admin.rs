@@ -30,6 +30,9 @@ const MOST: usize = 64;
 /// How long one connection may take for a request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long one connection may last: who asks and does not read keeps a place no longer.
+const LIFETIME: Duration = Duration::from_secs(60);
+
 /// What is shown.
 #[derive(Debug, Clone)]
 pub struct Admin {
@@ -55,7 +58,7 @@ pub fn start(socket: Socket, admin: Admin, running: &Arc<Running>) -> io::Result
     thread.spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = serve(socket, admin) => {}
+                () = serve(socket, admin, LIFETIME) => {}
                 () = run.worked() => {}
             }
         });
@@ -63,7 +66,7 @@ pub fn start(socket: Socket, admin: Admin, running: &Arc<Running>) -> io::Result
     Ok(())
 }
 
-async fn serve(socket: Socket, admin: Admin) {
+async fn serve(socket: Socket, admin: Admin, lifetime: Duration) {
     let Ok(socket) = TcpListener::from_std(socket) else {
         return;
     };
@@ -87,7 +90,7 @@ async fn serve(socket: Socket, admin: Admin) {
                 .header_read_timeout(PATIENCE)
                 .serve_connection(TokioIo::new(stream), service);
             // A client that leaves is nobody's concern.
-            let _ = connection.await;
+            let _ = tokio::time::timeout(lifetime, connection).await;
             drop(place);
         });
     }
@@ -142,5 +145,34 @@ impl Body for Text {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::super::log::Writer;
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_and_does_not_read_is_let_go() -> io::Result<()> {
+        let socket = Socket::bind("127.0.0.1:0")?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let writer = Writer::start()?;
+        let admin = Admin {
+            workers: Vec::new(),
+            log: writer.log(),
+            draining: Arc::default(),
+        };
+        tokio::spawn(serve(socket, admin, Duration::from_millis(200)));
+        let mut client = TcpStream::connect(address).await?;
+        let request = b"GET /metrics HTTP/1.1\r\nhost: h\r\n\r\n";
+        let asking = async { while client.write_all(request).await.is_ok() {} };
+        timeout(Duration::from_secs(20), asking).await?;
+        Ok(())
     }
 }
