@@ -207,7 +207,8 @@ impl Gateway {
         py.detach(|| self.0.reload(settings)).map_err(refused)
     }
 
-    /// Accepts nothing more, gives requests in flight `grace` seconds, and returns when it is over.
+    /// Accepts nothing more, gives requests in flight `grace` seconds, and returns when it is over;
+    /// a second call with fewer cuts the first short.
     fn drain(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = Duration::try_from_secs_f64(grace)
             .map_err(|error| PyValueError::new_err(format!("grace: {error}")))?;
