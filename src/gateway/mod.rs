@@ -11,6 +11,7 @@ pub mod admin;
 pub mod answer;
 pub mod bind;
 pub mod client;
+mod clock;
 pub mod config;
 pub mod connection;
 pub mod forward;

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
+use super::clock::Clock;
 use super::config::settings::ServerLimits;
 use super::gate::Permit;
 
@@ -45,40 +46,6 @@ pub enum Order {
     Leave,
     /// End at once.
     Die,
-}
-
-/// The worker's clock. Connections read the hands, which are moved with each sweep: that is as
-/// exact as limits are, and asking the system for the time takes as long as a request's routing.
-#[derive(Debug)]
-struct Clock {
-    start: Instant,
-    /// Milliseconds from the start to the next sweep.
-    hands: AtomicU64,
-}
-
-impl Clock {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            start: Instant::now(),
-            hands: AtomicU64::new(1),
-        })
-    }
-
-    /// Milliseconds since the worker began, never 0.
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).map_or(u64::MAX, |now| now + 1)
-    }
-
-    /// The time as it will be at the next sweep, which is in `pause`: nothing ends too early.
-    fn advance(&self, pause: Duration) {
-        let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        self.hands
-            .store(self.now().saturating_add(pause), Ordering::Relaxed);
-    }
-
-    fn hands(&self) -> u64 {
-        self.hands.load(Ordering::Relaxed)
-    }
 }
 
 /// One connection, as its worker sees it.
