@@ -11,6 +11,7 @@ import pytest
 from asgi_relay import ASGITransport, Limits, Relay
 
 from .support import scripts
+from .support.direct import Call
 from .support.fleet import answers, balanced, status_of, upstreams
 from .support.waiting import wait_until
 
@@ -54,6 +55,19 @@ def test_targets_on_one_server_differ_by_their_paths() -> None:
             front.fetch("/x")
         assert len(front.relay.status()["targets"]) == 2
     assert Counter(one.target for one in both.requests) == {b"/a/x": 2, b"/b/x": 2}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("first", ["bare", "based"])
+async def test_the_mount_itself_is_each_targets_base_path(first: str) -> None:
+    """With a slash at its end where the client sent one, whichever target comes first."""
+    with upstreams("bare", "based") as (bare, based):
+        several = [bare.url, f"{based.url}/base"]
+        async with Relay(several[:: 1 if first == "bare" else -1], **in_turn) as relay:
+            for target in ("/proxy", "/proxy", "/proxy/", "/proxy/"):
+                await Call(target=target, root_path="/proxy")(relay)
+    assert [request.target for request in bare.requests] == [b"/", b"/"]
+    assert [request.target for request in based.requests] == [b"/base", b"/base/"]
 
 
 def test_user_information_goes_to_each() -> None:

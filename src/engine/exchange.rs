@@ -172,7 +172,7 @@ impl Relay {
         }
         Destination {
             target: Arc::clone(target),
-            path: target.rebased(&request.target, prepared_for),
+            path: target.rebased(&request.target, prepared_for, request.at_mount),
             web_socket: request.handshake.is_some(),
         }
     }

@@ -56,6 +56,8 @@ pub struct Request {
     pub handshake: Option<Handshake>,
     /// Host is to be the authority of whichever target is chosen.
     pub own_host: bool,
+    /// The client asked for the mount itself, without a slash at its end.
+    pub at_mount: bool,
     /// What speaks for one target rather than another.
     pub affinity: Option<Box<Affinity>>,
 }
@@ -178,6 +180,7 @@ impl Relay {
             method,
             target,
             own_host: outgoing.own_host,
+            at_mount: inbound.path.is_empty(),
             affinity,
             headers: outgoing.headers,
             body: Source::Empty,

@@ -240,13 +240,18 @@ impl Target {
         url
     }
 
-    /// The request target here for one that was joined for another target.
+    /// The request target here for one that was joined for another target; `at_mount` where what
+    /// was joined is empty, so that a slash without a base in front of it is not the client's.
     #[must_use]
-    pub fn rebased(&self, path: &PathAndQuery, from: &Self) -> PathAndQuery {
+    pub fn rebased(&self, path: &PathAndQuery, from: &Self, at_mount: bool) -> PathAndQuery {
         if self.base == from.base {
             return path.clone();
         }
-        let Some(below) = path.as_str().strip_prefix(&from.base) else {
+        let prefix = match from.base.as_str() {
+            "" if at_mount => "/",
+            base => base,
+        };
+        let Some(below) = path.as_str().strip_prefix(prefix) else {
             return path.clone();
         };
         let slash = match below.starts_with('/') {

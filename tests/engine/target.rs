@@ -107,7 +107,7 @@ fn a_path_is_moved_from_one_base_to_another() {
             Target::parse(to, "/v1").unwrap(),
         );
         let joined = from.join(path.as_bytes(), b"q=1").unwrap();
-        to.rebased(&joined, &from).as_str().to_owned()
+        to.rebased(&joined, &from, path.is_empty()).as_str().to_owned()
     };
     assert_eq!(
         rebased("http://a/base", "http://b", "/x%2F"),
@@ -118,14 +118,28 @@ fn a_path_is_moved_from_one_base_to_another() {
         "/other/v1/x?q=1"
     );
     assert_eq!(rebased("http://a", "http://b", "/x"), "/v1/x?q=1");
-    let bare = |text: &str| Target::parse(text, "/").unwrap();
-    let joined = bare("http://a/base").join(b"", b"q").unwrap();
-    assert_eq!(
-        bare("http://b").rebased(&joined, &bare("http://a/base")),
-        "/?q"
-    );
     assert_eq!(
         Target::parse("http://a/base", "/v1").unwrap().own_base(),
         "/base"
     );
+}
+
+/// The mount itself is each target's base, with a slash only where the client sent one, whichever
+/// target a request was prepared for.
+#[test]
+fn the_mount_is_the_same_path_at_a_target_whoever_comes_first() {
+    let bare = |text: &str| Target::parse(text, "/").unwrap();
+    let (none, one, other) = (bare("http://a"), bare("http://b/one"), bare("http://c/other"));
+    for (asked, at_none, at_one) in [
+        ("", "/?q", "/one?q"),
+        ("/", "/?q", "/one/?q"),
+        ("//", "//?q", "/one//?q"),
+    ] {
+        for from in [&none, &one, &other] {
+            let joined = from.join(asked.as_bytes(), b"q").unwrap();
+            let at = |to: &Target| to.rebased(&joined, from, asked.is_empty());
+            assert_eq!(at(&none), at_none, "{asked:?} from {from}");
+            assert_eq!(at(&one), at_one, "{asked:?} from {from}");
+        }
+    }
 }
