@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use asgi_relay::engine::balance::ejection::Transition::{Ejected, Returned};
-use asgi_relay::engine::balance::ejection::{Ejection, PassiveHealth, Transition, most_ejected};
-use asgi_relay::engine::balance::probing::Transition::{Fallen, Risen};
+use asgi_relay::engine::balance::ejection::{Ejection, PassiveHealth, most_ejected};
 use asgi_relay::engine::balance::probing::{Health, Probing};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,26 +37,40 @@ impl Target {
         }
     }
 
-    /// Answers, `.` for a success and `x` for a failure; what the last one changed.
-    fn answers(&mut self, answers: &str) -> Option<Transition> {
-        let mut last = None;
+    /// Answers, `.` for a success and `x` for a failure; for how long it is out behind the last
+    /// one, which alone may change that.
+    fn answers(&mut self, answers: &str) -> Option<Duration> {
+        let before = self.out_for();
         for answer in answers.chars() {
-            assert_eq!(last, None, "before the last of {answers}");
-            last = self
-                .ejection
-                .record(&self.settings, answer == '.', false, self.now, true);
+            assert_eq!(self.out_for(), before, "before the last of {answers}");
+            self.record(answer == '.', false);
         }
-        last
+        self.out_for()
+    }
+
+    fn record(&mut self, success: bool, trial: bool) {
+        self.ejection
+            .record(&self.settings, success, trial, self.now, true);
+    }
+
+    /// How long it is until a trial may begin; `None` where it is not ejected.
+    fn out_for(&self) -> Option<Duration> {
+        assert_eq!(
+            self.ejection.is_ejected(),
+            self.ejection.next_trial().is_some()
+        );
+        let next = self.ejection.next_trial()?;
+        Some(next.saturating_duration_since(self.now))
     }
 
     fn wait(&mut self, time: Duration) {
         self.now += time;
     }
 
-    fn trial(&mut self, success: bool) -> Option<Transition> {
+    fn trial(&mut self, success: bool) -> Option<Duration> {
         assert!(self.ejection.begin_trial(self.now, Duration::ZERO));
-        self.ejection
-            .record(&self.settings, success, true, self.now, true)
+        self.record(success, true);
+        self.out_for()
     }
 }
 
@@ -66,11 +78,11 @@ impl Target {
 fn failures_in_a_row_eject() {
     let mut target = Target::new(ROW_ALONE);
     assert_eq!(target.answers("xx.xx."), None);
-    assert_eq!(target.answers("xxx"), Some(Ejected(10 * SECOND)));
-    assert!(target.ejection.is_ejected());
+    assert_eq!(target.answers("xxx"), Some(10 * SECOND));
+    target.wait(SECOND);
     assert_eq!(
         target.answers("...xxx"),
-        None,
+        Some(9 * SECOND),
         "answers to requests from before"
     );
 }
@@ -79,12 +91,12 @@ fn failures_in_a_row_eject() {
 fn a_failure_rate_ejects_once_there_are_ten_answers() {
     let mut target = Target::new(RATE_ALONE);
     assert_eq!(target.answers("xxxxxxxxx"), None);
-    assert_eq!(target.answers("x"), Some(Ejected(10 * SECOND)));
+    assert_eq!(target.answers("x"), Some(10 * SECOND));
     let mut target = Target::new(RATE_ALONE);
     assert_eq!(target.answers("x.x.x....."), None, "three of ten");
     assert_eq!(
         target.answers("xxxx"),
-        Some(Ejected(10 * SECOND)),
+        Some(10 * SECOND),
         "seven of fourteen"
     );
 }
@@ -102,7 +114,7 @@ fn the_rate_forgets_after_ten_seconds() {
     target.wait(SECOND);
     assert_eq!(
         target.answers("x"),
-        Some(Ejected(10 * SECOND)),
+        Some(10 * SECOND),
         "ten in the last ten seconds"
     );
 }
@@ -121,12 +133,11 @@ fn where_no_more_may_be_ejected_the_next_failure_decides() {
     let mut ejection = Ejection::default();
     let now = Instant::now();
     for _ in 0..5 {
-        assert_eq!(ejection.record(&ROW_ALONE, false, false, now, false), None);
+        ejection.record(&ROW_ALONE, false, false, now, false);
+        assert!(!ejection.is_ejected());
     }
-    assert_eq!(
-        ejection.record(&ROW_ALONE, false, false, now, true),
-        Some(Ejected(10 * SECOND))
-    );
+    ejection.record(&ROW_ALONE, false, false, now, true);
+    assert!(ejection.is_ejected());
 }
 
 #[test]
@@ -150,7 +161,7 @@ fn one_trial_at_a_time_once_its_time_is_over() {
     target.ejection.end_trial();
     assert_eq!(
         target.trial(true),
-        Some(Returned),
+        None,
         "an abandoned one leaves room for the next"
     );
     assert!(!target.ejection.is_ejected() && !target.ejection.trial_due(target.now));
@@ -163,22 +174,20 @@ fn while_a_trial_runs_it_alone_decides() {
     target.answers("xxx");
     target.wait(10 * SECOND);
     assert!(target.ejection.begin_trial(target.now, Duration::ZERO));
-    assert_eq!(target.answers(".x."), None);
+    assert!(target.answers(".x.").is_some());
     target.ejection.end_trial();
-    let late = target
-        .ejection
-        .record(&SETTINGS, true, true, target.now, true);
-    assert_eq!(late, None, "it was given up");
-    assert_eq!(target.trial(true), Some(Returned));
+    target.record(true, true);
+    assert!(target.ejection.is_ejected(), "it was given up");
+    assert_eq!(target.trial(true), None);
 }
 
 #[test]
 fn ejections_double_until_five_minutes() {
     let mut target = Target::new(SETTINGS);
-    assert_eq!(target.answers("xxx"), Some(Ejected(10 * SECOND)));
+    assert_eq!(target.answers("xxx"), Some(10 * SECOND));
     for seconds in [20, 40, 80, 160, 300, 300] {
         target.wait(300 * SECOND);
-        assert_eq!(target.trial(false), Some(Ejected(seconds * SECOND)));
+        assert_eq!(target.trial(false), Some(seconds * SECOND));
         assert!(!target.ejection.trial_due(target.now));
     }
 }
@@ -190,11 +199,11 @@ fn they_are_short_again_after_it_stayed_in_for_as_long_as_it_was_out() {
     target.wait(10 * SECOND);
     target.trial(true);
     target.wait(9 * SECOND);
-    assert_eq!(target.answers("xxx"), Some(Ejected(20 * SECOND)));
+    assert_eq!(target.answers("xxx"), Some(20 * SECOND));
     target.wait(20 * SECOND);
     target.trial(true);
     target.wait(20 * SECOND);
-    assert_eq!(target.answers("xxx"), Some(Ejected(10 * SECOND)));
+    assert_eq!(target.answers("xxx"), Some(10 * SECOND));
 }
 
 #[test]
@@ -218,24 +227,22 @@ fn a_share_of_all_may_be_ejected_but_one_at_least_of_several() {
 
 #[test]
 fn the_first_probe_decides_then_rise_and_fall() {
-    for (first, health, change) in [
-        (true, Health::Healthy, Risen),
-        (false, Health::Unhealthy, Fallen),
-    ] {
+    for (first, health) in [(true, Health::Healthy), (false, Health::Unhealthy)] {
         let mut probing = Probing::default();
         assert_eq!(probing.health(), Health::Unknown);
-        assert_eq!(probing.record(first, 3, 3), Some(change));
+        probing.record(first, 3, 3);
         assert_eq!(probing.health(), health);
     }
     let mut probing = Probing::default();
-    let mut record = |ok| probing.record(ok, 3, 2);
-    let changes: Vec<_> = [
-        true, false, true, false, false, true, true, false, true, true, true,
-    ]
-    .map(&mut record)
-    .into_iter()
-    .collect();
-    let mut wanted = [None; 11];
-    (wanted[0], wanted[4], wanted[10]) = (Some(Risen), Some(Fallen), Some(Risen));
-    assert_eq!(changes, wanted);
+    let healthy: String = "+-+--++-+++"
+        .chars()
+        .map(|sign| {
+            probing.record(sign == '+', 3, 2);
+            match probing.health() {
+                Health::Healthy => '+',
+                Health::Unhealthy | Health::Unknown => '-',
+            }
+        })
+        .collect();
+    assert_eq!(healthy, "++++------+");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use asgi_relay::engine::balance::ejection::{
-    Ejection, LONGEST_EJECTION, PassiveHealth, Transition, most_ejected,
+    Ejection, LONGEST_EJECTION, PassiveHealth, most_ejected,
 };
 use asgi_relay::engine::balance::policy::{Chooser, Policy};
 use proptest::collection::vec;
@@ -152,16 +152,18 @@ proptest! {
                     trials[target] |= began;
                     let was_out = targets[target].is_ejected();
                     let free = targets.iter().filter(|one| one.is_ejected()).count() < most;
-                    match targets[target].record(&settings, success, trials[target], now, free) {
-                        Some(Transition::Ejected(length)) => {
-                            prop_assert!(!success && (was_out && trials[target] || !was_out && free));
-                            let again = (2 * lengths[target]).min(LONGEST_EJECTION);
+                    let trial = trials[target];
+                    targets[target].record(&settings, success, trial, now, free);
+                    match targets[target].next_trial() {
+                        Some(out) if trial || !was_out => {
+                            prop_assert!(!success && (trial || free));
+                            let (length, again) = (out - now, (2 * lengths[target]).min(LONGEST_EJECTION));
                             let due = if was_out { again } else { length };
                             prop_assert!(length == due && [again, settings.eject_time].contains(&length));
-                            (lengths[target], outs[target]) = (length, now + length);
+                            (lengths[target], outs[target]) = (length, out);
                         }
-                        Some(Transition::Returned) => prop_assert!(success && trials[target]),
-                        None => prop_assert!(!trials[target], "a trial decides"),
+                        Some(out) => prop_assert_eq!(out, outs[target], "nothing but a trial changes it"),
+                        None => prop_assert!(!was_out || trial && success),
                     }
                     trials[target] = false;
                 }
@@ -175,7 +177,7 @@ proptest! {
         for (one, out) in targets.iter_mut().zip(outs) {
             one.end_trial();
             if one.begin_trial(out, Duration::ZERO) {
-                prop_assert_eq!(one.record(&settings, true, true, out, false), Some(Transition::Returned));
+                one.record(&settings, true, true, out, false);
             }
             prop_assert!(!one.is_ejected());
         }

@@ -107,7 +107,9 @@ fn a_path_is_moved_from_one_base_to_another() {
             Target::parse(to, "/v1").unwrap(),
         );
         let joined = from.join(path.as_bytes(), b"q=1").unwrap();
-        to.rebased(&joined, &from, path.is_empty()).as_str().to_owned()
+        to.rebased(&joined, &from, path.is_empty())
+            .as_str()
+            .to_owned()
     };
     assert_eq!(
         rebased("http://a/base", "http://b", "/x%2F"),
@@ -129,7 +131,11 @@ fn a_path_is_moved_from_one_base_to_another() {
 #[test]
 fn the_mount_is_the_same_path_at_a_target_whoever_comes_first() {
     let bare = |text: &str| Target::parse(text, "/").unwrap();
-    let (none, one, other) = (bare("http://a"), bare("http://b/one"), bare("http://c/other"));
+    let (none, one, other) = (
+        bare("http://a"),
+        bare("http://b/one"),
+        bare("http://c/other"),
+    );
     for (asked, at_none, at_one) in [
         ("", "/?q", "/one?q"),
         ("/", "/?q", "/one/?q"),

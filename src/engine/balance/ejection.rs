@@ -35,15 +35,6 @@ pub fn most_ejected(targets: usize, share: f64) -> usize {
     part.clamp(1, targets)
 }
 
-/// What an answer has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transition {
-    /// No requests for so long, then a trial.
-    Ejected(Duration),
-    /// As healthy as the others again.
-    Returned,
-}
-
 /// Whether one target is ejected, and what its next answers may change about it.
 #[derive(Debug, Default)]
 pub struct Ejection {
@@ -89,7 +80,7 @@ impl Ejection {
         trial: bool,
         now: Instant,
         may_eject: bool,
-    ) -> Option<Transition> {
+    ) {
         match &mut self.state {
             State::In {
                 since,
@@ -99,7 +90,7 @@ impl Ejection {
                 window.add(success, now);
                 if success {
                     *failures = 0;
-                    return None;
+                    return;
                 }
                 *failures = failures.saturating_add(1);
                 let row = settings.consecutive_failures;
@@ -107,30 +98,29 @@ impl Ejection {
                 let failing = row.is_some_and(|limit| *failures >= limit)
                     || rate.is_some_and(|limit| window.failing(limit));
                 if !failing || !may_eject {
-                    return None;
+                    return;
                 }
                 let stayed = since.map(|since| now.saturating_duration_since(since));
                 if stayed.is_none_or(|stayed| stayed >= self.length) {
                     self.ejections = 0;
                 }
-                Some(self.eject(settings, now))
+                self.eject(settings, now);
             }
             State::Out { trial: Some(_), .. } if trial => {
                 if !success {
-                    return Some(self.eject(settings, now));
+                    return self.eject(settings, now);
                 }
                 self.state = State::In {
                     since: Some(now),
                     failures: 0,
                     window: Window::default(),
                 };
-                Some(Transition::Returned)
             }
-            State::Out { .. } => None,
+            State::Out { .. } => {}
         }
     }
 
-    fn eject(&mut self, settings: &PassiveHealth, now: Instant) -> Transition {
+    fn eject(&mut self, settings: &PassiveHealth, now: Instant) {
         let factor = 2_u32.saturating_pow(self.ejections);
         let length = settings.eject_time.saturating_mul(factor);
         self.ejections = self.ejections.saturating_add(1);
@@ -139,7 +129,6 @@ impl Ejection {
             until: now + self.length,
             trial: None,
         };
-        Transition::Ejected(self.length)
     }
 
     /// Whether it is out, also while a trial is under way.

@@ -12,15 +12,6 @@ pub enum Health {
     Unhealthy,
 }
 
-/// What a probe has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transition {
-    /// It is healthy now.
-    Risen,
-    /// It is unhealthy now.
-    Fallen,
-}
-
 /// The probes of one target so far.
 #[derive(Debug, Default)]
 pub struct Probing {
@@ -32,11 +23,11 @@ pub struct Probing {
 impl Probing {
     /// Takes in a result. The first one decides at once; after that it takes `rise` good ones in a
     /// row to become healthy and `fall` bad ones to become unhealthy.
-    pub fn record(&mut self, ok: bool, rise: u32, fall: u32) -> Option<Transition> {
+    pub fn record(&mut self, ok: bool, rise: u32, fall: u32) {
         let needed = match (self.health, ok) {
             (Health::Healthy, true) | (Health::Unhealthy, false) => {
                 self.against = 0;
-                return None;
+                return;
             }
             (Health::Unknown, _) => 1,
             (Health::Unhealthy, true) => rise,
@@ -44,16 +35,13 @@ impl Probing {
         };
         self.against = self.against.saturating_add(1);
         if self.against < needed {
-            return None;
+            return;
         }
         self.against = 0;
-        if ok {
-            self.health = Health::Healthy;
-            Some(Transition::Risen)
-        } else {
-            self.health = Health::Unhealthy;
-            Some(Transition::Fallen)
-        }
+        self.health = match ok {
+            true => Health::Healthy,
+            false => Health::Unhealthy,
+        };
     }
 
     /// What it is now.
