@@ -136,9 +136,21 @@ async def test_the_common_path_can_be_set(anyio_backend: Any) -> None:
             await checker.start()
             assert checker.is_healthy(upstream.url)
         assert upstream.requests[-1].target == b"/new"
-        with pytest.raises(ValueError, match="path"):
-            checker.ping_path = "/a b"
-        assert checker.ping_path == "/new"
+
+
+@pytest.mark.parametrize("path", ["/a b", "/#", "/\x7f", "/" + 65_534 * "x", 5])
+async def test_a_common_path_that_is_refused_changes_nothing(
+    anyio_backend: Any, path: Any
+) -> None:
+    with Upstream(scripts.ok) as upstream:
+        checker = HealthChecker([upstream.url], ping_path="/health", interval=3600)
+        async with checker:
+            with pytest.raises((TypeError, ValueError), match="path"):
+                checker.ping_path = path
+            assert checker.ping_path == "/health"
+            assert checker.is_healthy(upstream.url)
+            await checker.check_all()
+        assert [request.target for request in upstream.requests] == [b"/health"] * 2
 
 
 async def test_it_starts_and_stops_repeatedly_and_leaves_nothing(anyio_backend: Any) -> None:

@@ -32,6 +32,8 @@ State = Literal["healthy", "unhealthy", "ejected", "draining"]
 
 _LONGEST_EJECTION: Final = 300.0
 _EXPECTED: Final = range(200, 400)
+# What a request target can carry: the engine's own rule, for those that are made before a Relay is.
+_PATH: Final = re.compile(r"[^\x00-\x20\x7f#]{1,65534}")
 _SAME_SITE: Final = ("strict", "lax", "none")
 
 
@@ -67,6 +69,9 @@ class HealthCheck:
     def __post_init__(self) -> None:
         if not text("health_check.path", self.path).startswith("/"):
             raise ValueError(f"health_check.path: {_shown(self.path)!r} does not begin with '/'")
+        if not _PATH.fullmatch(self.path):
+            refused = "it has white space, a '#' or a control character, or is too long"
+            raise ValueError(f"health_check.path: {refused}")
         _more_than_none("health_check.interval", self.interval)
         _more_than_none("health_check.timeout", self.timeout)
         if self.method not in {"HEAD", "GET"}:

@@ -62,12 +62,16 @@ class HealthChecker:
         self._seen = time.perf_counter()
 
     def _make_relay(self) -> Relay:
-        targets = [self._target(config) for config in self._configs]
+        targets = self._targets_at(self._ping_path)
         settings = relay_settings(self._settings)
         return Relay(targets, **balanced(settings, len(targets), "least_latency"))
 
-    def _target(self, config: Mapping[str, Any]) -> Target:
-        path = config.get("pingpath", "/") if self.is_personalized else self._ping_path
+    def _targets_at(self, common: str) -> list[Target]:
+        if self.is_personalized:
+            return [self._target(config, config.get("pingpath", "/")) for config in self._configs]
+        return [self._target(config, common) for config in self._configs]
+
+    def _target(self, config: Mapping[str, Any], path: object) -> Target:
         if not isinstance(path, str):
             raise TypeError(f"ping_path: a {type(path).__name__} is not a str")
         check = HealthCheck(
@@ -88,14 +92,9 @@ class HealthChecker:
     @ping_path.setter
     def ping_path(self, path: str) -> None:
         self._require_common("ping_path")
-        before, self._ping_path = self._ping_path, path
-        try:
-            # Nothing is changed where one of them would be refused.
-            self._make_relay()
-        except (TypeError, ValueError):
-            self._ping_path = before
-            raise
-        targets = [self._target(config) for config in self._configs]
+        # Before anything is changed: a path may be refused.
+        targets = self._targets_at(path)
+        self._ping_path = path
         for url, target in zip(self.targets, targets, strict=True):
             self.relay.targets.drain(url)
             self.relay.targets.add(target)
