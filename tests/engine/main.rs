@@ -18,6 +18,7 @@ mod balance_properties;
 mod balance_ring;
 mod balance_simulation;
 mod delivery;
+mod dial;
 mod drain;
 mod ejections;
 mod errors;

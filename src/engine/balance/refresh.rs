@@ -1,7 +1,7 @@
 //! Names as sets of targets: a headless service has one address per instance, and each becomes a
 //! target of its own. Host and the name that TLS checks stay the name's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ impl Balancer {
                 };
                 let resolved = balancer.connector.resolve(host, *port);
                 if let Ok(Ok(addresses)) = timeout(patience, resolved).await {
+                    let addresses = addresses.iter().map(SocketAddr::ip).collect();
                     balancer.resolved(named.target.name(), addresses);
                 }
             });

@@ -1,13 +1,11 @@
 //! Opening a connection: resolve, connect, TLS, which HTTP, all within `timeout.connect`.
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use http::Uri;
 use hyper::client::conn::http1;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -15,10 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
-use tower_service::Service;
 
-use super::failure::io_error;
-use super::resolve::{ResolveError, Resolver};
+use super::dial::dial;
 use super::sender::{self, Sender};
 use super::socket::{Socket, SocketIo, Stream};
 use super::tls::{Identity, TlsError, Trust, client_config};
@@ -73,7 +69,6 @@ pub struct Speech {
 /// Opens connections.
 #[derive(Debug)]
 pub struct Connector {
-    tcp: HttpConnector<Resolver>,
     trust: Trust,
     identity: Option<Identity>,
     /// For requests, and for handshakes of other protocols.
@@ -91,13 +86,7 @@ impl Connector {
         speech: Speech,
         timeouts: Timeouts,
     ) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
-        tcp.set_nodelay(true);
-        // Shared out among a name's addresses, so that one that is silent leaves time for others.
-        tcp.set_connect_timeout(timeouts.connect);
-        tcp.enforce_http(false);
         Self {
-            tcp,
             trust,
             identity,
             tls: Default::default(),
@@ -143,21 +132,26 @@ impl Connector {
         within(self.timeouts.connect, self.open(origin, purpose)).await
     }
 
-    /// The addresses of a name, by the system's resolver.
+    /// The addresses of a name, by the system's resolver, in its order.
     ///
     /// # Errors
     /// What the resolver says.
-    pub async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<IpAddr>> {
-        let addresses = tokio::net::lookup_host((host, port)).await?;
-        Ok(addresses.map(|address| address.ip()).collect())
+    pub async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
     }
 
     async fn open(&self, origin: &Origin, purpose: Purpose) -> Result<Connection, Error> {
         let (stream, host) = match &origin.endpoint {
             Endpoint::Tcp { host, port } => {
-                let address = origin.address.map(|address| address.to_string());
-                let address = address.as_deref().unwrap_or(host);
-                (self.open_tcp(address, *port).await?, host.as_str())
+                let addresses = match origin.address {
+                    Some(address) => vec![SocketAddr::new(address, *port)],
+                    None => self.resolve(host, *port).await.map_err(|_| {
+                        Error::not_sent(Kind::Resolve, "the name cannot be resolved")
+                    })?,
+                };
+                let stream = dial(addresses, self.timeouts.connect).await;
+                let stream = stream.map_err(|error| connect_error(&error))?;
+                (Stream::Tcp(stream), host.as_str())
             }
             Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path)
@@ -197,20 +191,6 @@ impl Connector {
         let io = io.map_err(|error| tls_error(error.to_string()))?;
         let http2 = always || io.get_ref().1.alpn_protocol() == Some(b"h2");
         self.serve(io, socket, purpose, http2).await
-    }
-
-    async fn open_tcp(&self, host: &str, port: u16) -> Result<Stream, Error> {
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
-        let uri: Uri = format!("http://{host}:{port}")
-            .parse()
-            .map_err(|_| Error::not_sent(Kind::Resolve, "the host is malformed"))?;
-        let connected = self.tcp.clone().call(uri).await;
-        let stream = connected.map_err(|error| connect_error(&error))?;
-        Ok(Stream::Tcp(stream.into_inner()))
     }
 
     /// Speaks HTTP over `io` in a task of its own.
@@ -269,17 +249,9 @@ async fn within(
 }
 
 /// The kind of a failed connection; the detail is the operating system's word without the address.
-fn connect_error(error: &(dyn std::error::Error + 'static)) -> Error {
-    let mut cause = Some(error);
-    while let Some(current) = cause {
-        if current.is::<ResolveError>() {
-            return Error::not_sent(Kind::Resolve, "the name cannot be resolved");
-        }
-        cause = current.source();
-    }
-    match io_error(error).map(std::io::Error::kind) {
-        None => Error::not_sent(Kind::Connect, "no connection"),
-        Some(ErrorKind::TimedOut) => Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME),
-        Some(kind) => Error::not_sent(Kind::Connect, kind.to_string()),
+fn connect_error(error: &std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::TimedOut => Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME),
+        kind => Error::not_sent(Kind::Connect, kind.to_string()),
     }
 }

@@ -111,7 +111,7 @@ fn find(error: &(dyn StdError + 'static)) -> Option<Error> {
 }
 
 /// The first `io::Error` among the causes.
-pub fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<io::Error>() {

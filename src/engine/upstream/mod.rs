@@ -1,11 +1,11 @@
 //! The way to an upstream: connecting, keeping connections, sending one request over one.
 
 pub mod connect;
+pub mod dial;
 pub mod failure;
 pub mod memory;
 pub mod multiplex;
 pub mod pool;
-pub mod resolve;
 pub mod sender;
 pub mod socket;
 pub mod tls;
