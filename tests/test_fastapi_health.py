@@ -139,9 +139,7 @@ async def test_the_common_path_can_be_set(anyio_backend: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/a b", "/#", "/\x7f", "/" + 65_534 * "x", 5])
-async def test_a_common_path_that_is_refused_changes_nothing(
-    anyio_backend: Any, path: Any
-) -> None:
+async def test_a_common_path_that_is_refused_changes_nothing(anyio_backend: Any, path: Any) -> None:
     with Upstream(scripts.ok) as upstream:
         checker = HealthChecker([upstream.url], ping_path="/health", interval=3600)
         async with checker:

@@ -48,6 +48,9 @@ pub(super) struct Destination {
     pub(super) target: Arc<Target>,
     pub(super) path: PathAndQuery,
     pub(super) web_socket: bool,
+    /// How it goes is the doing of the target whose turn it is: not after a redirect to a site that
+    /// is no target.
+    pub(super) own: bool,
 }
 
 impl Relay {

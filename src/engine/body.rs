@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::error::{Error, Kind};
 use super::pull::{self, Pull};
@@ -173,9 +173,21 @@ const RIGHT_BEHIND: Duration = Duration::from_millis(5);
 pub struct ResponseBody {
     content: ResponseContent,
     /// What has been read ahead; boxed, as streams, which stay, have none.
-    first: Option<Box<Result<Frame<Bytes>, Error>>>,
+    first: Option<Box<Ahead>>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+struct Ahead {
+    frame: Result<Frame<Bytes>, Error>,
+    next: Option<Box<Self>>,
+}
+
+impl Ahead {
+    fn of(frame: Result<Frame<Bytes>, Error>, next: Option<Box<Self>>) -> Option<Box<Self>> {
+        Some(Box::new(Self { frame, next }))
+    }
 }
 
 #[derive(Debug)]
@@ -252,14 +264,38 @@ impl ResponseBody {
                 }
                 there => there,
             });
-            self.first = next.await.map(Box::new);
+            self.first = next.await.and_then(|next| Ahead::of(next, None));
         }
     }
 
     /// The failure that [`ResponseBody::read_ahead`] has met.
     pub fn failed_ahead(&mut self) -> Option<Error> {
-        let failed = self.first.take_if(|first| first.is_err())?;
-        failed.err()
+        let failed = self.first.take_if(|first| first.frame.is_err())?;
+        failed.frame.err()
+    }
+
+    /// Reads the rest, as long as it is no more than about `most` octets and comes within `time`,
+    /// so that its connection can be kept although nobody may see it. Whoever reads on has all of
+    /// it.
+    pub async fn gather(&mut self, most: usize, time: Duration) {
+        let (mut octets, mut behind) = (BytesMut::new(), None);
+        let reading = async {
+            while octets.len() <= most {
+                let Some(next) = poll_fn(|context| self.poll_frame(context)).await else {
+                    return;
+                };
+                match next.map(Frame::into_data) {
+                    Ok(Ok(data)) => octets.extend_from_slice(&data),
+                    Ok(Err(trailers)) => behind = Ahead::of(Ok(trailers), None),
+                    Err(error) => behind = Ahead::of(Err(error), None),
+                }
+            }
+        };
+        let _ = timeout(time, reading).await;
+        self.first = match octets.is_empty() {
+            true => behind,
+            false => Ahead::of(Ok(Frame::data(octets.freeze())), behind),
+        };
     }
 
     /// The next chunk; `None` at the end of a complete body. Trailers have no place in ASGI: they
@@ -283,7 +319,9 @@ impl ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(*first));
+            let Ahead { frame, next } = *first;
+            self.first = next;
+            return Poll::Ready(Some(frame));
         }
         let next = match &mut self.content {
             ResponseContent::Ended => return Poll::Ready(None),
@@ -318,7 +356,13 @@ impl ResponseBody {
     /// Whether the last chunk has been read.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        matches!(self.content, ResponseContent::Ended) && self.first.is_none()
+        self.has_come() && self.first.is_none()
+    }
+
+    /// Whether all of it has come, though it may not have been read yet.
+    #[must_use]
+    pub const fn has_come(&self) -> bool {
+        matches!(self.content, ResponseContent::Ended)
     }
 
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Error> {

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, SET_COOKIE};
 use http::{Method, StatusCode};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use url::Position;
 
 use super::attempt::{Answer, Destination};
-use super::balance::affinity::Affinity;
-use super::balance::member::Member;
 use super::balance::turn::Turn;
 use super::body::{RequestBody, ResponseBody, Source};
 use super::error::{Error, Kind};
@@ -39,10 +37,10 @@ pub struct Response {
     pub origin: Provenance,
 }
 
-/// Octets of an answer that is not passed on which are read so that its connection can be kept.
-const DISCARD_LIMIT: usize = 16 * 1024;
+/// Octets of an answer that may not be passed on which are read so that its connection can be kept.
+pub(super) const DISCARD_LIMIT: usize = 16 * 1024;
 /// How long that may take.
-const DISCARD_TIME: Duration = Duration::from_millis(50);
+pub(super) const DISCARD_TIME: Duration = Duration::from_millis(50);
 
 impl Relay {
     /// Sends a request and brings the response head; the body streams behind it.
@@ -68,12 +66,11 @@ impl Relay {
             let retry = &self.config.retry;
             let pool = turn.member().pool();
             let outcome = self.attempt(&request, &to, pool, this_body, observer);
-            let mut failure = None;
-            match outcome.await {
-                Err(error) => failure = Some(error),
+            let last = match outcome.await {
+                Err(error) => Err(error),
                 Ok(mut answer) => {
                     let status = answer.status;
-                    if turn.is_with(&to.target) {
+                    if to.own {
                         let waited = redirects > 0 || request.body.is_arriving();
                         turn.answered(status, answer.arrived.into_std(), waited);
                     }
@@ -88,8 +85,7 @@ impl Relay {
                         body = request.body.body();
                     }
                     if body.is_some() {
-                        turn.completed();
-                        Box::pin(discard(answer.body)).await;
+                        Ok(answer)
                     } else if let Some(next) = self.follow(&request, &to, &answer) {
                         redirects += 1;
                         if redirects > MAX_REDIRECTS {
@@ -101,9 +97,11 @@ impl Relay {
                         turn.completed();
                         Box::pin(discard(answer.body)).await;
                         (to, body) = request.redirected(next);
+                        let turning = self.turn_after(turn, &mut to, &mut request, observer);
+                        turn = Box::pin(turning).await?;
                         continue;
                     } else if let Some(error) = answer.body.failed_ahead() {
-                        failure = Some(error);
+                        Err(error)
                     } else {
                         let origin = Provenance {
                             to,
@@ -113,9 +111,9 @@ impl Relay {
                         return self.respond(answer, &request, origin, observer);
                     }
                 }
-            }
-            if let Some(error) = &failure {
-                if turn.is_with(&to.target) {
+            };
+            if let Err(error) = &last {
+                if to.own {
                     turn.failed(error);
                 }
                 self.report_error(observer, &to, retries + 1, error);
@@ -127,44 +125,22 @@ impl Relay {
                 }
             }
             retries += 1;
-            if redirects > 0 {
-                sleep(retry.backoff(retries)).await;
-                continue;
+            let origin = Provenance {
+                to,
+                attempt: retries,
+                turn,
+            };
+            let redirected = redirects > 0;
+            let again = self.again(&mut request, last, origin, &mut tried, redirected, observer);
+            match Box::pin(again).await {
+                Ok(next) => (turn, to) = next,
+                Err(last) => return last,
             }
-            tried.push(Arc::clone(turn.member()));
-            // Not in flight while it waits; it may be next again.
-            drop(turn);
-            let next = self.next_turn(request.affinity.as_deref(), &tried, retries);
-            turn = Box::pin(next).await.map_err(|error| {
-                self.report_unavailable(observer, &request.target, &error);
-                failure.unwrap_or(error)
-            })?;
-            to = self.destination(&turn, &mut request);
         }
-    }
-
-    async fn first_turn(&self, request: &Request, observer: &dyn Observer) -> Result<Turn, Error> {
-        let turn = self.balancer().turn(request.affinity.as_deref(), &[]).await;
-        turn.inspect_err(|error| self.report_unavailable(observer, &request.target, error))
-    }
-
-    /// A turn for retry `number`: at once with a target that has not been tried, else after the
-    /// backoff.
-    async fn next_turn(
-        &self,
-        affinity: Option<&Affinity>,
-        tried: &[Arc<Member>],
-        number: u32,
-    ) -> Result<Turn, Error> {
-        if let Some(turn) = self.balancer().other_turn(affinity, tried) {
-            return Ok(turn);
-        }
-        sleep(self.config.retry.backoff(number)).await;
-        self.balancer().turn(affinity, tried).await
     }
 
     /// Where a request goes at this turn; its Host is set to match.
-    fn destination(&self, turn: &Turn, request: &mut Request) -> Destination {
+    pub(super) fn destination(&self, turn: &Turn, request: &mut Request) -> Destination {
         let (prepared_for, target) = (&self.config.target, turn.member().target());
         if request.own_host && request.headers.get(HOST) != Some(target.authority()) {
             let authority = target.authority().clone();
@@ -174,11 +150,12 @@ impl Relay {
             target: Arc::clone(target),
             path: target.rebased(&request.target, prepared_for, request.at_mount),
             web_socket: request.handshake.is_some(),
+            own: true,
         }
     }
 
     /// The response that the client gets for an answer.
-    fn respond(
+    pub(super) fn respond(
         &self,
         answer: Box<Answer>,
         request: &Request,
@@ -198,8 +175,8 @@ impl Relay {
             self.report(observer, "upstream_error", &origin.to, None, Err(error));
         })?;
         if let Some(sticky) = &self.config.balancing.sticky
-            && let Some(value) = origin.turn.member().cookie()
             && let Some(affinity) = &request.affinity
+            && let Some(value) = affinity.home.as_deref().or(origin.turn.member().cookie())
             && !affinity.cookies.iter().any(|cookie| cookie == value)
             && let Some(line) = sticky.line(value, affinity.secure)
         {
@@ -250,6 +227,7 @@ impl Relay {
                 target,
                 path,
                 web_socket: false,
+                own: same_origin && from.own,
             },
             method: found.method,
             headers,

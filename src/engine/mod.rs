@@ -22,6 +22,7 @@ pub mod report;
 pub mod runtime;
 pub mod target;
 pub mod timer;
+mod turning;
 pub mod upload;
 pub mod upstream;
 pub mod websocket;

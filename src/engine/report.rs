@@ -149,14 +149,14 @@ fn masked_query(query: &str) -> String {
 impl Provenance {
     /// Takes down that the response has come to its end.
     pub fn completed(&self) {
-        if self.turn.is_with(&self.to.target) {
+        if self.to.own {
             self.turn.completed();
         }
     }
 
     /// Takes down that the response broke off.
     pub fn interrupted(&self, error: &Error) {
-        if self.turn.is_with(&self.to.target) {
+        if self.to.own {
             self.turn.interrupted(error);
         }
     }

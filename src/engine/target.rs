@@ -47,6 +47,21 @@ pub struct Origin {
     pub secure: bool,
 }
 
+impl Origin {
+    /// Whether this is the place that `other` names, by the same name or by the address it has
+    /// here.
+    #[must_use]
+    pub fn is_at(&self, other: &Self) -> bool {
+        let at_address = || match (&self.endpoint, self.address, &other.endpoint) {
+            (Endpoint::Tcp { port: own, .. }, Some(address), Endpoint::Tcp { host, port }) => {
+                own == port && host.parse() == Ok(address)
+            }
+            _ => false,
+        };
+        self.secure == other.secure && (self.endpoint == other.endpoint || at_address())
+    }
+}
+
 /// Why a target URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {

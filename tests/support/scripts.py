@@ -115,6 +115,7 @@ def drip(
     gate: Gate,
     chunks: Iterable[bytes],
     *,
+    status: int = 200,
     headers: wire.HeaderItems = (),
     length: int | None = None,
 ) -> Script:
@@ -123,7 +124,7 @@ def drip(
 
     def script(exchange: Exchange) -> None:
         exchange.read_body()
-        exchange.start(headers=fixed, length=length)
+        exchange.start(status, fixed, length)
         for data in pieces:
             exchange.wait(gate)
             exchange.send(data if length is not None else wire.chunk(data))

@@ -37,6 +37,8 @@ pub struct Affinity {
     pub secure: bool,
     /// The URL of the target that whoever passes the request on would like it to go to.
     pub preferred: Option<String>,
+    /// The cookie of the target that was chosen, where a redirect has led to another one.
+    pub home: Option<String>,
 }
 
 impl Affinity {
@@ -69,6 +71,7 @@ impl Affinity {
             cookies: cookies.unwrap_or_default(),
             secure: connection.secure,
             preferred: None,
+            home: None,
         }
     }
 

@@ -12,9 +12,30 @@ use super::set::{Balancer, Set};
 use super::turn::Turn;
 use crate::engine::config::Timeouts;
 use crate::engine::error::{Error, Kind};
+use crate::engine::target::Origin;
 
 /// Requests that wait for room at once; one more is turned away.
 pub const MAX_WAITING: usize = 10_000;
+
+/// Whom a request would like to be given to.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    affinity: Option<&'a Affinity>,
+    /// Others are better.
+    tried: &'a [Arc<Member>],
+    /// Nobody else will do.
+    at: Option<&'a Origin>,
+}
+
+impl Wish<'_> {
+    fn allows(&self, member: &Member) -> bool {
+        self.at.is_none_or(|origin| member.is_at(origin))
+    }
+
+    fn is_new(&self, member: &Member) -> bool {
+        !self.tried.iter().any(|t| std::ptr::eq(&**t, member)) && self.allows(member)
+    }
+}
 
 /// What became of a request for a turn.
 enum Choice {
@@ -38,10 +59,40 @@ impl Balancer {
         if !self.is_checked() {
             self.until_checked().await;
         }
-        match self.choose(affinity, tried) {
+        let at = None;
+        self.wished(Wish {
+            affinity,
+            tried,
+            at,
+        })
+        .await
+    }
+
+    /// A turn with a target at `origin`, as if there were no others.
+    ///
+    /// # Errors
+    /// As [`Balancer::turn`].
+    pub async fn turn_at(self: &Arc<Self>, origin: &Origin) -> Result<Turn, Error> {
+        let (affinity, tried, at) = (None, &[][..], Some(origin));
+        self.wished(Wish {
+            affinity,
+            tried,
+            at,
+        })
+        .await
+    }
+
+    /// Whether there is a target at `origin`.
+    #[must_use]
+    pub fn has_target_at(&self, origin: &Origin) -> bool {
+        self.members().iter().any(|member| member.is_at(origin))
+    }
+
+    async fn wished(self: &Arc<Self>, wish: Wish<'_>) -> Result<Turn, Error> {
+        match self.choose(wish) {
             Choice::Taken(turn) => Ok(turn),
             Choice::Nobody => Err(unavailable()),
-            Choice::Full => Box::pin(self.wait(affinity, tried)).await,
+            Choice::Full => Box::pin(self.wait(wish)).await,
         }
     }
 
@@ -52,8 +103,16 @@ impl Balancer {
         affinity: Option<&Affinity>,
         tried: &[Arc<Member>],
     ) -> Option<Turn> {
+        let at = None;
         let mut set = self.lock();
-        self.regular(&mut set, affinity, tried)
+        self.regular(
+            &mut set,
+            Wish {
+                affinity,
+                tried,
+                at,
+            },
+        )
     }
 
     /// A target that a request could be given now, none of `without`; nothing is counted.
@@ -69,25 +128,19 @@ impl Balancer {
         members.get(chosen).map(|member| member.url().to_owned())
     }
 
-    async fn wait(
-        self: &Arc<Self>,
-        affinity: Option<&Affinity>,
-        tried: &[Arc<Member>],
-    ) -> Result<Turn, Error> {
+    async fn wait(self: &Arc<Self>, wish: Wish<'_>) -> Result<Turn, Error> {
         let _place = Place::take(self).ok_or_else(|| self.busy())?;
         let deadline = tokio::time::Instant::now() + self.settings.queue_timeout;
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
-            match self.choose(affinity, tried) {
+            match self.choose(wish) {
                 Choice::Taken(turn) => return Ok(turn),
                 Choice::Nobody => return Err(unavailable()),
                 Choice::Full => {}
             }
             let members = self.members();
-            let fit = |member: &&Arc<Member>| {
-                member.has_room() && !tried.iter().any(|t| Arc::ptr_eq(t, member))
-            };
+            let fit = |member: &&Arc<Member>| member.has_room() && wish.is_new(member);
             let trials = members.iter().filter(fit).filter_map(|m| m.next_trial());
             let next = trials.min().map(tokio::time::Instant::from_std);
             let until = next.map_or(deadline, |next| next.min(deadline));
@@ -102,9 +155,9 @@ impl Balancer {
         Error::not_sent(Kind::Busy, "all targets are full").with_retry_after(seconds.max(1))
     }
 
-    fn choose(self: &Arc<Self>, affinity: Option<&Affinity>, tried: &[Arc<Member>]) -> Choice {
+    fn choose(self: &Arc<Self>, wish: Wish<'_>) -> Choice {
         let mut set = self.lock();
-        if let Some(turn) = self.regular(&mut set, affinity, tried) {
+        if let Some(turn) = self.regular(&mut set, wish) {
             return Choice::Taken(turn);
         }
         let Set {
@@ -112,14 +165,15 @@ impl Balancer {
         } = &mut *set;
         let now = self.now();
         let mut pick = |usable: &dyn Fn(&Member) -> bool| {
-            let hash = affinity.and_then(|affinity| affinity.hash);
+            let hash = wish.affinity.and_then(|affinity| affinity.hash);
+            let usable = |member: &Member| usable(member) && wish.allows(member);
             let chosen = chooser.choose(members, usable, hash, now);
             chosen.and_then(|index| members.get(index)).cloned()
         };
         if let Some(member) = pick(&Member::is_usable) {
             return Choice::Taken(Turn::begin(self, &member, now, false));
         }
-        let of = |state: State| members.iter().any(|member| member.state() == state);
+        let of = |state: State| members.iter().any(|m| m.state() == state && wish.allows(m));
         if of(State::Healthy) {
             return Choice::Full;
         }
@@ -135,35 +189,29 @@ impl Balancer {
     }
 
     /// A turn with a target that is fit and has not been tried.
-    fn regular(
-        self: &Arc<Self>,
-        set: &mut Set,
-        affinity: Option<&Affinity>,
-        tried: &[Arc<Member>],
-    ) -> Option<Turn> {
+    fn regular(self: &Arc<Self>, set: &mut Set, wish: Wish<'_>) -> Option<Turn> {
         let Set {
             members, chooser, ..
         } = set;
         let now = self.now();
-        let untried = |member: &Member| !tried.iter().any(|t| std::ptr::eq(&**t, member));
-        if let Some(affinity) = affinity {
-            let own = |m: &&Arc<Member>| affinity.is_for(m) && m.is_usable() && untried(m);
+        if let Some(affinity) = wish.affinity {
+            let own = |m: &&Arc<Member>| affinity.is_for(m) && m.is_usable() && wish.is_new(m);
             if let Some(member) = members.iter().find(own) {
                 return Some(Turn::begin(self, member, now, false));
             }
         }
         if self.ejected.load(Ordering::Acquire) > 0 {
-            let due =
-                |member: &&Arc<Member>| untried(member) && member.begin_trial(now, self.patience());
+            let patience = self.patience();
+            let due = |m: &&Arc<Member>| wish.is_new(m) && m.begin_trial(now, patience);
             if let Some(member) = members.iter().find(due) {
                 return Some(Turn::begin(self, member, now, true));
             }
         }
-        let usable = |member: &Member| member.is_usable() && untried(member);
+        let usable = |member: &Member| member.is_usable() && wish.is_new(member);
         if let [only] = &**members {
             return usable(only).then(|| Turn::begin(self, only, now, false));
         }
-        let hash = affinity.and_then(|affinity| affinity.hash);
+        let hash = wish.affinity.and_then(|affinity| affinity.hash);
         let chosen = chooser.choose(members, usable, hash, now)?;
         let member = members.get(chosen)?;
         Some(Turn::begin(self, member, now, false))

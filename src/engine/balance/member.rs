@@ -11,7 +11,7 @@ use super::latency::Latency;
 use super::policy::Candidate;
 use super::probing::{Health, Probing};
 use super::settings::{HealthCheck, TargetSettings};
-use crate::engine::target::Target;
+use crate::engine::target::{Origin, Target};
 use crate::engine::upstream::pool::Pool;
 
 /// Whether a target gets requests.
@@ -184,6 +184,12 @@ impl Member {
         self.settings.health_check.as_ref()
     }
 
+    /// Whether it is at this origin, by its name or by its address.
+    #[must_use]
+    pub fn is_at(&self, origin: &Origin) -> bool {
+        self.target().origin().is_at(origin)
+    }
+
     /// Whether it gets requests.
     #[must_use]
     pub fn state(&self) -> State {
@@ -234,9 +240,14 @@ impl Member {
         (before != after).then_some((before, after))
     }
 
+    /// A request is given to it.
+    pub(super) fn take(&self) {
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+        self.enter();
+    }
+
     pub(super) fn enter(&self) {
         self.counts.in_flight.fetch_add(1, Ordering::AcqRel);
-        self.counts.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn leave(&self) {

@@ -9,7 +9,6 @@ use http::StatusCode;
 use super::member::Member;
 use super::set::Balancer;
 use crate::engine::error::{Error, Kind};
-use crate::engine::target::Target;
 
 /// One request that a target has been given.
 #[derive(Debug)]
@@ -17,6 +16,8 @@ pub struct Turn {
     balancer: Arc<Balancer>,
     member: Arc<Member>,
     begun: Instant,
+    /// It counts as in flight.
+    in_flight: bool,
     /// It decides whether an ejected target comes back.
     trial: bool,
     /// It was answered well, to the end.
@@ -35,11 +36,12 @@ impl Turn {
         begun: Instant,
         trial: bool,
     ) -> Self {
-        member.enter();
+        member.take();
         Self {
             balancer: Arc::clone(balancer),
             member: Arc::clone(member),
             begun,
+            in_flight: true,
             trial,
             well: AtomicBool::new(false),
             blamed: AtomicBool::new(false),
@@ -47,17 +49,28 @@ impl Turn {
         }
     }
 
-    /// Whether it is the target's own doing how a request to `target` goes: not after a redirect
-    /// to another site.
-    #[must_use]
-    pub fn is_with(&self, target: &Arc<Target>) -> bool {
-        Arc::ptr_eq(self.member.target(), target)
-    }
-
     /// Whose turn it is.
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
         &self.member
+    }
+
+    /// Leaves its place to others, where a retry may be the next to take it.
+    pub fn rest(&mut self) {
+        if std::mem::take(&mut self.in_flight) {
+            self.member.leave();
+            if std::mem::take(&mut self.trial) {
+                self.member.end_trial();
+            }
+            self.balancer.has_left();
+        }
+    }
+
+    /// In flight again, after all, and be it one more than there is room for: its answer has begun.
+    pub fn go_on(&mut self) {
+        if !std::mem::replace(&mut self.in_flight, true) {
+            self.member.enter();
+        }
     }
 
     /// The head of an answer came at `arrived`. How long it took says nothing of the target where
@@ -115,11 +128,7 @@ impl Drop for Turn {
         if *self.well.get_mut() {
             self.balancer.succeeded(&self.member, false);
         }
-        self.member.leave();
-        if self.trial {
-            self.member.end_trial();
-        }
-        self.balancer.has_left();
+        self.rest();
     }
 }
 
