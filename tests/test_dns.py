@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,24 @@ class Names:
 
     def forget(self, name: str) -> None:
         (self.directory / name).unlink()
+
+    def hang(self, name: str) -> None:
+        """Whoever asks for it has no answer, until `answer`."""
+        os.mkfifo(self.directory / name)
+
+    def answer(self, name: str, *addresses: str) -> None:
+        """Answer who has asked, or is the first to ask; later ones at once."""
+        opened: list[int] = []
+
+        def is_read() -> bool:
+            with contextlib.suppress(OSError):
+                opened.append(os.open(self.directory / name, os.O_WRONLY | os.O_NONBLOCK))
+            return bool(opened)
+
+        wait_until(is_read, f"somebody who asks for {name}")
+        with os.fdopen(opened[0], "w") as waiting:
+            self.set(name, *addresses)
+            waiting.writelines(f"{address}\n" for address in addresses)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +111,8 @@ class Resolving:
 
 
 @contextlib.contextmanager
-def resolving(names: Names, url: str, **settings: Any) -> Iterator[Resolving]:
+def resolving(names: Names, url: str | list[str], **settings: Any) -> Iterator[Resolving]:
+    url = url if isinstance(url, str) else json.dumps(url)
     environment = {"LD_PRELOAD": str(names.library), "NAMES": str(names.directory)}
     command = [sys.executable, "-m", "tests.programs.resolving", url, json.dumps(settings)]
     with subprocess.Popen(
@@ -277,6 +297,61 @@ def test_a_name_that_is_known_later_is_found(names: Names) -> None:
         names.set("pool.test", ONE)
         wait_until(lambda: set(relay.targets) == {one.url}, "the address")
         assert relay.ask() == {f"200 {ONE}": 1}
+
+
+# -- at the start ----------------------------------------------------------------------------------
+
+
+def test_nobody_waits_for_a_name_that_hangs_who_can_go_elsewhere(names: Names) -> None:
+    with backends(ONE, TWO) as (one, two):
+        slow = f"http://slow.test:{one.port}"
+        names.set("pool.test", ONE)
+        names.hang("slow.test")
+        several = [f"http://pool.test:{one.port}", slow]
+        with resolving(names, several, **refreshed, timeout=60) as relay:
+            # It has no address yet, and gets nothing.
+            assert relay.targets == {one.url: "healthy", slow: "unhealthy"}
+            assert relay.ask(4) == {f"200 {ONE}": 4}
+            # Nor does anybody's next resolution wait for it.
+            names.set("pool.test", THREE)
+            wait_until(lambda: f"http://{THREE}:{one.port}" in relay.targets, "the new address")
+            assert slow in relay.targets
+            names.set("pool.test", ONE)
+            names.answer("slow.test", TWO)
+            wait_until(lambda: set(relay.targets) == {one.url, two.url}, "the other name")
+            assert set(relay.ask(4)) == {f"200 {ONE}", f"200 {TWO}"}
+
+
+def test_but_each_that_is_known_has_its_first_check_before(names: Names) -> None:
+    with backends(ONE, TWO) as (one, two):
+        two.freeze()
+        names.set("pool.test", ONE, TWO)
+        names.hang("slow.test")
+        several = [f"http://pool.test:{one.port}", f"http://slow.test:{one.port}"]
+        check = {"interval": 3600, "timeout": 2}
+        settings = {**refreshed, "timeout": 60, "health_check": check}
+        with resolving(names, several, **settings) as relay:
+            states = {one.url: "healthy", two.url: "unhealthy", several[1]: "unhealthy"}
+            assert relay.targets == states
+            assert relay.ask(3) == {f"200 {ONE}": 3}
+            # One that comes later has it before its first request.
+            two.thaw()
+            names.set("pool.test", ONE)
+            names.answer("slow.test", TWO)
+            wait_until(lambda: relay.targets.get(two.url) == "healthy", "its check")
+            assert two.probes
+
+
+def test_where_there_is_nobody_else_it_is_waited_for(names: Names) -> None:
+    with backends(ONE) as (one,), ThreadPoolExecutor() as threads:
+        names.hang("slow.test")
+        slow = f"http://slow.test:{one.port}"
+        # Longer than anybody waits who could go elsewhere.
+        answering = threads.submit(lambda: time.sleep(2) or names.answer("slow.test", ONE))
+        with resolving(names, slow, **refreshed, timeout=60) as relay:
+            assert relay.targets == {one.url: "healthy"}
+            assert relay.ask(3) == {f"200 {ONE}": 3}
+            answering.result()
 
 
 def test_each_address_is_checked_by_itself(names: Names) -> None:

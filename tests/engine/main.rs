@@ -27,6 +27,7 @@ mod hosts;
 mod invariants;
 mod mailbox;
 mod memory;
+mod names;
 mod pool;
 mod properties;
 mod pull;

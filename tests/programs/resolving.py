@@ -1,7 +1,8 @@
-"""A relay whose resolver the test preloads: `python -m tests.programs.resolving <url> <settings>`.
+"""A relay whose resolver the test preloads: `python -m tests.programs.resolving <urls> <settings>`.
 
-The settings are JSON. Orders come line by line on stdin, and each is answered by one line of JSON:
-`ask <n>` by what so many requests were answered, `status` by the states of the targets.
+One URL, or a JSON list of them, and settings in JSON. Orders come line by line on stdin, and each
+is answered by one line of JSON: `ask <n>` by what so many requests were answered, `status` by the
+states of the targets.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ async def obey(relay: Relay, order: str) -> Any:
 
 
 async def main(url: str, settings: dict[str, Any]) -> None:
+    several = json.loads(url) if url.startswith("[") else url
     if "health_check" in settings:
         settings["health_check"] = HealthCheck(**settings["health_check"])
-    async with Relay(url, **settings) as relay:
+    async with Relay(several, **settings) as relay:
         print("ready", flush=True)
         while order := (await asyncio.to_thread(sys.stdin.readline)).strip():
             print(json.dumps(await obey(relay, order)), flush=True)

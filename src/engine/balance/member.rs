@@ -20,7 +20,7 @@ use crate::engine::upstream::pool::Pool;
 pub enum State {
     /// It does.
     Healthy,
-    /// Its checks fail, or none has been made yet.
+    /// Its checks fail, or none has been made yet, or its name has not been resolved yet.
     Unhealthy,
     /// Not for a while, as it has failed requests.
     Ejected,
@@ -98,19 +98,22 @@ struct Condition {
     ejection: Ejection,
     probing: Option<Probing>,
     draining: bool,
+    /// Its name is to be resolved into targets that will take its place.
+    awaits_addresses: bool,
     last_error: Option<String>,
     checks: Option<AbortHandle>,
 }
 
 impl Condition {
+    /// What its checks say, where it has any.
+    fn health(&self) -> Option<Health> {
+        self.probing.as_ref().map(Probing::health)
+    }
+
     fn state(&self) -> State {
         if self.draining {
             State::Draining
-        } else if self
-            .probing
-            .as_ref()
-            .is_some_and(|p| p.health() != Health::Healthy)
-        {
+        } else if self.awaits_addresses || self.health().is_some_and(|h| h != Health::Healthy) {
             State::Unhealthy
         } else if self.ejection.is_ejected() {
             State::Ejected
@@ -125,7 +128,7 @@ impl Member {
         settings: TargetSettings,
         pool: Arc<Pool>,
         cookie: Option<String>,
-        source: Option<String>,
+        (source, awaits_addresses): (Option<String>, bool),
         before: Option<&Self>,
     ) -> Arc<Self> {
         let condition = Condition {
@@ -133,6 +136,7 @@ impl Member {
             ejection: Ejection::default(),
             probing: settings.health_check.as_ref().map(|_| Probing::default()),
             draining: settings.weight == 0,
+            awaits_addresses,
             last_error: None,
             checks: None,
         };
@@ -334,6 +338,24 @@ impl Member {
         })
     }
 
+    /// Whether it has yet to be checked for the first time.
+    pub(super) fn awaits_check(&self) -> bool {
+        let condition = self.lock();
+        let unknown = condition.health() == Some(Health::Unknown);
+        unknown && !condition.draining && !condition.awaits_addresses
+    }
+
+    /// Whether others are to take its place.
+    pub(super) fn awaits_addresses(&self) -> bool {
+        let condition = self.lock();
+        condition.awaits_addresses && !condition.draining
+    }
+
+    /// Its name has no address: it stays as it is.
+    pub(super) fn await_no_addresses(&self) -> Option<(State, State)> {
+        self.change(|condition| condition.awaits_addresses = false)
+    }
+
     /// Gives it no new requests from now on.
     pub(super) fn drain(&self) -> Option<(State, State)> {
         self.stop_checks();
@@ -343,7 +365,8 @@ impl Member {
     /// Leaves its checks to a task, unless one has them already.
     pub(super) fn keep_checks(&self, spawn: impl FnOnce() -> AbortHandle) {
         let mut condition = self.lock();
-        if condition.checks.is_none() && !condition.draining {
+        let out = condition.draining || condition.awaits_addresses;
+        if condition.checks.is_none() && !out {
             condition.checks = Some(spawn());
         }
     }

@@ -9,6 +9,7 @@ pub mod affinity;
 pub mod choose;
 pub mod draws;
 pub mod ejection;
+pub mod gate;
 pub mod latency;
 pub mod member;
 pub mod outcome;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::header::{HOST, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -28,43 +27,24 @@ impl Balancer {
     /// thread. Calling it again begins with those that have been added since.
     pub fn begin(self: &Arc<Self>) {
         self.reseed();
-        match self.settings.dns_refresh {
-            Some(interval) => self.begin_refresh(interval),
-            None => self.begin_checks(),
+        if let Some(interval) = self.settings.dns_refresh {
+            self.begin_refresh(interval);
         }
+        self.begin_checks();
     }
 
     pub(super) fn begin_checks(self: &Arc<Self>) {
         if self.is_closed() {
             return;
         }
-        let mut firsts = Vec::new();
         for member in self.members().iter() {
             if let Some(check) = member.health_check() {
-                let (first, checked) = oneshot::channel();
-                let work = keep_checking(
-                    Arc::downgrade(self),
-                    Arc::downgrade(member),
-                    Arc::clone(check),
-                    first,
-                );
+                let (balancer, checked) = (Arc::downgrade(self), Arc::downgrade(member));
+                let work = keep_checking(balancer, checked, Arc::clone(check));
                 member.keep_checks(|| tokio::spawn(work).abort_handle());
-                firsts.push(checked);
             }
         }
-        if !self.begins_first_round() {
-            return;
-        }
-        let balancer = Arc::downgrade(self);
-        tokio::spawn(async move {
-            for first in firsts {
-                // An error is a target that has been taken out.
-                let _ = first.await;
-            }
-            if let Some(balancer) = balancer.upgrade() {
-                balancer.set_checked();
-            }
-        });
+        self.look_at_gate();
     }
 
     /// Checks all targets that are to be checked, once and at the same time.
@@ -73,7 +53,8 @@ impl Balancer {
         // Dropped, it ends them.
         let mut checks = JoinSet::new();
         for member in members.iter() {
-            if let Some(check) = member.health_check().cloned() {
+            if let (Some(check), false) = (member.health_check(), member.awaits_addresses()) {
+                let check = Arc::clone(check);
                 let (balancer, member) = (Arc::clone(self), Arc::clone(member));
                 checks.spawn(async move { balancer.check(&member, &check).await });
             }
@@ -91,26 +72,18 @@ impl Balancer {
         let change = member.checked(check, outcome, self.now());
         self.count_check();
         self.tell(member, change);
+        self.look_at_gate();
     }
 }
 
 /// Keeps neither the set nor the target alive between two checks.
-async fn keep_checking(
-    balancer: Weak<Balancer>,
-    member: Weak<Member>,
-    check: Arc<HealthCheck>,
-    first: oneshot::Sender<()>,
-) {
-    let mut first = Some(first);
+async fn keep_checking(balancer: Weak<Balancer>, member: Weak<Member>, check: Arc<HealthCheck>) {
     loop {
         let (Some(balancer), Some(member)) = (balancer.upgrade(), member.upgrade()) else {
             return;
         };
         balancer.check(&member, &check).await;
         drop((balancer, member));
-        if let Some(first) = first.take() {
-            let _ = first.send(());
-        }
         sleep(jittered(check.interval, check.jitter)).await;
     }
 }

@@ -5,66 +5,56 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::set::{Balancer, MAX_TARGETS};
-use crate::engine::target::Endpoint;
+use crate::engine::target::{Endpoint, Target};
 
 /// How long a resolver may take at most; a name that takes longer keeps its targets.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Balancer {
+    /// Begins to resolve the names that nobody resolves yet, each by itself, as one may take long.
     pub(super) fn begin_refresh(self: &Arc<Self>, interval: Duration) {
-        let balancer = Arc::downgrade(self);
-        let work = keep_resolving(balancer, interval);
-        if !self.keep_refresh(|| tokio::spawn(work).abort_handle()) {
-            // What has been added meanwhile does not wait for the next time.
-            let balancer = Arc::clone(self);
-            tokio::spawn(async move { balancer.resolve_all().await });
-        }
+        self.refresh_each(|target| {
+            let work = keep_resolving(Arc::downgrade(self), target, interval);
+            tokio::spawn(work).abort_handle()
+        });
+        self.begin_grace();
     }
 
-    /// Resolves the names among the targets, all at once, and puts a target per address in their
-    /// place. A failure keeps what there is: it may be the resolver's, not the targets'.
-    async fn resolve_all(self: &Arc<Self>) {
+    /// A failure keeps what there is: it may be the resolver's, not the targets'.
+    async fn resolve(self: &Arc<Self>, target: &Target) {
+        let Endpoint::Tcp { host, port } = &target.origin().endpoint else {
+            return;
+        };
         let patience = self.timeouts.connect.unwrap_or(PATIENCE).min(PATIENCE);
-        let mut names = JoinSet::new();
-        for named in self.named() {
-            let balancer = Arc::clone(self);
-            names.spawn(async move {
-                let Endpoint::Tcp { host, port } = &named.target.origin().endpoint else {
-                    return;
-                };
-                let resolved = balancer.connector.resolve(host, *port);
-                if let Ok(Ok(addresses)) = timeout(patience, resolved).await {
-                    let addresses = addresses.iter().map(SocketAddr::ip).collect();
-                    balancer.resolved(named.target.name(), addresses);
-                }
-            });
-        }
-        while names.join_next().await.is_some() {}
+        let resolved = timeout(patience, self.connector.resolve(host, *port)).await;
+        let addresses = resolved.ok().and_then(Result::ok).unwrap_or_default();
+        let addresses = addresses.iter().map(SocketAddr::ip).collect();
+        self.resolved(target.name(), addresses);
         self.begin_checks();
     }
 
-    /// Puts a target per address in the place of a name, or of its earlier addresses.
+    /// Puts a target per address in the place of a name, or of its earlier addresses. Without any
+    /// address, a name that had none before is a target as it stands.
     pub fn resolved(&self, name: &str, mut addresses: Vec<IpAddr>) {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.truncate(MAX_TARGETS);
         if !addresses.is_empty() {
-            self.replace_source(name, &addresses);
+            return self.replace_source(name, &addresses);
+        }
+        if let Some(member) = self.members().iter().find(|member| member.url() == name) {
+            self.tell(member, member.await_no_addresses());
         }
     }
 }
 
-async fn keep_resolving(balancer: Weak<Balancer>, interval: Duration) {
-    loop {
-        let Some(current) = balancer.upgrade() else {
-            return;
-        };
-        current.resolve_all().await;
-        drop(current);
+async fn keep_resolving(balancer: Weak<Balancer>, target: Arc<Target>, interval: Duration) {
+    while let Some(balancer) = balancer.upgrade() {
+        balancer.resolve(&target).await;
+        drop(balancer);
         sleep(interval).await;
     }
 }

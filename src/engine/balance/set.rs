@@ -10,13 +10,13 @@ use std::time::Instant;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
+use super::gate::Gate;
 use super::member::{Member, State, Status};
 use super::outcome::Listener;
 use super::policy::Chooser;
 use super::settings::{Balancing, TargetSettings};
 use crate::engine::config::{Limits, Timeouts};
-
-use crate::engine::target::Endpoint;
+use crate::engine::target::{Endpoint, Target};
 use crate::engine::upstream::connect::Connector;
 use crate::engine::upstream::pool::Pool;
 
@@ -53,32 +53,53 @@ pub struct Balancer {
     pub(super) room: Notify,
     pub(super) waiting: AtomicUsize,
     pub(super) ejected: AtomicUsize,
-    /// Whether each target with a health check has been checked once; and who waits for that.
-    checked: AtomicBool,
-    waits_for_checks: Notify,
+    pub(super) gate: Gate,
     /// A single target is never ejected, so how it answers need not be taken down.
     pub(super) several: AtomicBool,
-    first_round: AtomicBool,
     checks: AtomicU64,
     /// Checks that may go on at once, so that many targets do not use up all descriptors.
     pub(super) probes: Semaphore,
     pub(super) listener: Mutex<Option<Listener>>,
-    refresh: Mutex<Option<AbortHandle>>,
 }
 
 pub(super) struct Set {
     pub(super) members: Arc<[Arc<Member>]>,
-    /// Those whose names are resolved into sets of targets.
-    named: Vec<TargetSettings>,
+    named: Vec<Named>,
     pub(super) chooser: Chooser,
     closed: bool,
+}
+
+/// A target whose name is resolved into a set of targets.
+struct Named {
+    settings: TargetSettings,
+    /// The task that does it, once it has begun.
+    refresh: Option<AbortHandle>,
+}
+
+impl Named {
+    fn new(settings: TargetSettings) -> Self {
+        let refresh = None;
+        Self { settings, refresh }
+    }
+
+    fn is(&self, url: &str) -> bool {
+        self.settings.target.name() == url
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Some(refresh) = &self.refresh {
+            refresh.abort();
+        }
+    }
 }
 
 impl Set {
     /// Resolves a name no more; whether it was one of those that are.
     fn forget_name(&mut self, url: &str) -> bool {
         let names = self.named.len();
-        self.named.retain(|named| named.target.name() != url);
+        self.named.retain(|named| !named.is(url));
         self.named.len() < names
     }
 }
@@ -110,20 +131,18 @@ impl Balancer {
             room: Notify::new(),
             waiting: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
-            checked: AtomicBool::new(!unchecked),
-            waits_for_checks: Notify::new(),
+            gate: Gate::new(!unchecked),
             several: AtomicBool::new(false),
-            first_round: AtomicBool::new(false),
             checks: AtomicU64::new(0),
             probes: Semaphore::new(MAX_PROBES),
             listener: Mutex::default(),
-            refresh: Mutex::default(),
         };
         let mut set = balancer.lock();
         set.named = targets
             .iter()
             .filter(|t| balancer.is_named(t))
             .cloned()
+            .map(Named::new)
             .collect();
         let members = targets
             .into_iter()
@@ -146,7 +165,8 @@ impl Balancer {
         let pool = Pool::new(Arc::clone(&self.connector), self.limits, self.timeouts.pool);
         let sticky = self.settings.sticky.as_ref();
         let cookie = sticky.map(|sticky| sticky.value(target.target.name()));
-        Member::new(target, pool, cookie, source, before)
+        let awaits_addresses = source.is_none() && self.is_named(&target);
+        Member::new(target, pool, cookie, (source, awaits_addresses), before)
     }
 
     /// Whether a target's name is resolved into a set of targets.
@@ -157,9 +177,18 @@ impl Balancer {
         self.settings.dns_refresh.is_some() && host.parse::<IpAddr>().is_err()
     }
 
-    /// The targets whose names are resolved into sets of targets.
-    pub(super) fn named(&self) -> Vec<TargetSettings> {
-        self.lock().named.clone()
+    /// Has `spawn` begin with each name that is to be resolved, but that it has not begun with.
+    pub(super) fn refresh_each(&self, spawn: impl Fn(Arc<Target>) -> AbortHandle) {
+        let mut set = self.lock();
+        if set.closed {
+            return;
+        }
+        for named in &mut set.named {
+            let target = &named.settings.target;
+            named
+                .refresh
+                .get_or_insert_with(|| spawn(Arc::clone(target)));
+        }
     }
 
     fn replace(&self, set: &mut Set, members: Vec<Arc<Member>>) {
@@ -197,35 +226,8 @@ impl Balancer {
         self.checks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until each target with a health check has been checked once.
-    pub async fn until_checked(&self) {
-        loop {
-            let checked = self.waits_for_checks.notified();
-            if self.is_checked() {
-                return;
-            }
-            checked.await;
-        }
-    }
-
-    /// Whether that has happened.
-    #[must_use]
-    pub fn is_checked(&self) -> bool {
-        self.checked.load(Ordering::Acquire)
-    }
-
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
-    }
-
-    /// Whether the first round of checks is still to be begun; the caller begins it.
-    pub(super) fn begins_first_round(&self) -> bool {
-        !self.first_round.swap(true, Ordering::AcqRel)
-    }
-
-    pub(super) fn set_checked(&self) {
-        self.checked.store(true, Ordering::Release);
-        self.waits_for_checks.notify_waiters();
     }
 
     /// To be called with the set locked.
@@ -244,7 +246,7 @@ impl Balancer {
         let mut set = self.lock();
         let (before, others): (Vec<_>, Vec<_>) =
             set.members.iter().cloned().partition(|m| m.is(&name));
-        let is_named = set.named.iter().any(|named| named.target.name() == name);
+        let is_named = set.named.iter().any(|named| named.is(&name));
         if is_named || before.iter().any(|m| m.state() != State::Draining) {
             return Err(SetError::Duplicate(name));
         }
@@ -260,7 +262,7 @@ impl Balancer {
         let member = self.member(target, None, before);
         let comes_back = before.is_some();
         members.push(Arc::clone(&member));
-        set.named.extend(named);
+        set.named.extend(named.map(Named::new));
         self.replace(&mut set, members);
         drop(set);
         if comes_back {
@@ -287,6 +289,7 @@ impl Balancer {
         for member in found {
             self.tell(member, member.drain());
         }
+        self.look_at_gate();
         Ok(())
     }
 
@@ -305,6 +308,7 @@ impl Balancer {
         self.replace(&mut set, kept);
         drop(set);
         retire(&gone);
+        self.look_at_gate();
         Ok(())
     }
 
@@ -312,8 +316,8 @@ impl Balancer {
     /// the name has been drained or taken out meanwhile.
     pub(super) fn replace_source(&self, source: &str, addresses: &[IpAddr]) {
         let mut set = self.lock();
-        let named = set.named.iter().find(|named| named.target.name() == source);
-        let (Some(named), false) = (named.cloned(), set.closed) else {
+        let named = set.named.iter().find(|named| named.is(source));
+        let (Some(named), false) = (named.map(|n| n.settings.clone()), set.closed) else {
             return;
         };
         let (old, mut members): (Vec<_>, Vec<_>) =
@@ -342,34 +346,17 @@ impl Balancer {
         retire(&gone);
     }
 
-    /// Leaves resolving to a task, unless one has it already; whether it was left to this one.
-    pub(super) fn keep_refresh(&self, spawn: impl FnOnce() -> AbortHandle) -> bool {
-        let mut refresh = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let begins = refresh.is_none();
-        if begins {
-            *refresh = Some(spawn());
-        }
-        begins
-    }
-
     /// Ends the checks; connections that are idle are closed, the others when they are.
     pub fn close(&self) {
-        let refresh = self
-            .refresh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(refresh) = refresh {
-            refresh.abort();
-        }
         let members = {
             let mut set = self.lock();
             set.closed = true;
+            set.named.clear();
             Arc::clone(&set.members)
         };
         retire(&members);
         // Nobody will check them any more, so nobody is to wait for it.
-        self.set_checked();
+        self.gate.open();
     }
 
     /// A process that was forked off must not choose as its siblings do.
