@@ -165,7 +165,7 @@ def test_one_that_is_ejected_is_asked() -> None:
 
 def test_a_retry_stays_with_the_target_that_it_leads_to() -> None:
     script = scripts.in_turn(scripts.answer(503), scripts.ok)
-    settings = {"max_retries": 1, "retry_backoff_factor": 0}
+    settings: dict[str, Any] = {"max_retries": 1, "retry_backoff_factor": 0}
     with leading(script, **settings) as (front, a, b):
         assert front.fetch().status == 200
         assert len(a.requests) == 1

@@ -346,8 +346,13 @@ def test_where_there_is_nobody_else_it_is_waited_for(names: Names) -> None:
     with backends(ONE) as (one,), ThreadPoolExecutor() as threads:
         names.hang("slow.test")
         slow = f"http://slow.test:{one.port}"
-        # Longer than anybody waits who could go elsewhere.
-        answering = threads.submit(lambda: time.sleep(2) or names.answer("slow.test", ONE))
+
+        def answer_late() -> None:
+            # Longer than anybody waits who could go elsewhere.
+            time.sleep(2)
+            names.answer("slow.test", ONE)
+
+        answering = threads.submit(answer_late)
         with resolving(names, slow, **refreshed, timeout=60) as relay:
             assert relay.targets == {one.url: "healthy"}
             assert relay.ask(3) == {f"200 {ONE}": 3}

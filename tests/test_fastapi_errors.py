@@ -257,7 +257,10 @@ def test_a_body_that_was_sent_cannot_be_read_again(site: Site) -> None:
         ({"method": "GET /"}, "method"),
         ({"method": 5}, "method"),
         ({"override_host": 5}, "override_host"),
-        ({"override_host": "a\nb"}, "host"),
+        ({"override_host": "a\nb"}, "override_host"),
+        ({"override_host": "a b"}, "override_host"),
+        ({"override_host": "bücher.example"}, "override_host"),
+        ({"host": ["http://x"]}, "host: a list"),
     ],
 )
 def test_a_wrong_argument_is_named(site: Site, arguments: dict[str, Any], named: str) -> None:

@@ -95,7 +95,19 @@ def test_a_query_in_the_path_goes_before_the_clients(
 
 
 @pytest.mark.parametrize(
-    "target", ["/a%2Fb", "/%2f", "/a%3Fb", "/a%23b", "/%E2%82%AC/%20//c", "/%2525", "//", "/a"]
+    "target",
+    [
+        "/a%2Fb",
+        "/%2f",
+        "/a%3Fb",
+        "/a%23b",
+        "/%E2%82%AC/%20//c",
+        "/%2525",
+        "//",
+        "/a",
+        "/%ff",
+        "/caf%E9/%2F%E2%82/%FE%FF%2Fx",
+    ],
 )
 def test_the_endpoints_path_parameter_gets_its_octets_back(
     site: Site, upstream: Upstream, target: str
@@ -117,6 +129,9 @@ def test_the_endpoints_path_parameter_gets_its_octets_back(
         ("/a%2Fb", "/x/a/b", b"/x/a%2Fb"),
         ("/a%2Fb", "/xa/b", b"/xa/b"),
         ("/a%20b/", "/c", b"/c"),
+        ("/a/%ff", "/x/%ff", b"/x/%ff"),
+        ("/a/%ff", "/x/\ufffd", b"/x/%ff"),
+        ("/a%2F%ff", "/x/\ufffd", b"/x/%EF%BF%BD"),
     ],
 )
 def test_a_path_that_ends_as_the_clients_by_chance(

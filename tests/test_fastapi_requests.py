@@ -227,10 +227,31 @@ def test_a_get_that_is_asked_for_has_no_body(site: Site, upstream: Upstream, met
                 client.send_chunks([b"abc"])
             else:
                 client.send(b"abc")
-            assert client.read(method=method.upper().encode()).status == 200
+            assert client.read().status == 200
         request = upstream.requests[-1]
         assert request.method == method.upper().encode()
         assert request.values("content-length") == request.values("transfer-encoding") == []
+
+
+@pytest.mark.parametrize("asked", ["GET", "HEAD", "POST"])
+def test_the_answer_to_a_head_is_whole_for_whoever_asked_otherwise(site: Site, asked: str) -> None:
+    """It tells the length of a body that does not come: only to HEAD is that a whole answer."""
+    seen: list[str | None] = []
+
+    async def endpoint(request: Request) -> Response:
+        response = await proxy_pass(request, one.url, method="HEAD")
+        seen.append(response.headers.get("content-length"))
+        return response
+
+    with (
+        Upstream(scripts.answer(body=b"hello")) as one,
+        site.doing(endpoint).client() as client,
+    ):
+        for _ in range(2):
+            response = client.request(asked)
+            assert (response.status, response.body) == (200, b"")
+            assert response.value("content-length") == (b"5" if asked == "HEAD" else b"0")
+    assert seen == ["5", "5"]
 
 
 class Item(BaseModel):

@@ -171,7 +171,8 @@ async def relayed(
                 _heed(pump, status, headers, octets, flags)
             if status:
                 break
-        response = RelayedResponse(relay, status, headers or [], octets)
+        of_head = scope["method"] == "HEAD"
+        response = RelayedResponse(relay, status, headers or [], octets, of_head=of_head)
         if not flags & COMPLETE:
             pump = pump or relay._pump(exchange, port, receive)
             pump.keep(octets, flags)

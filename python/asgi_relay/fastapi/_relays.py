@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ _MOST: Final = 256
 # Targets that are tried after the first, where no connection leads there.
 _MOST_OTHERS: Final = 3
 _STATE: Final = "asgi_relay"
+# `uri-host [ ":" port ]` (RFC 9110 §7.2).
+_HOST: Final = re.compile(r"[\w.~%!$&'()*+,;=:\[\]-]*", re.ASCII)
 
 # Host, timeout, and what of the Host header: the upstream's authority, the client's own, another.
 Key = tuple[str | tuple[str, ...], Timeout | float | None, str | bool | None]
@@ -45,6 +48,8 @@ class Relays:
         if timeout is not None and not isinstance(timeout, float | int):
             timeout = timeout_from(timeout)
         key = host, timeout, sent_host
+        if not isinstance(host, str | tuple):
+            raise TypeError(f"host: a {type(host).__name__} is not a str")
         try:
             relay = self._relays[key]
             self._relays.move_to_end(key)
@@ -115,7 +120,11 @@ def sent_host(scope: Scope, override_host: str | None) -> str | bool | None:
     if not isinstance(override_host, str):
         raise TypeError(f"override_host: a {type(override_host).__name__} is not a str or None")
     clients = host_of(scope["headers"])
-    return True if clients == override_host.encode("latin-1", "replace") else override_host
+    if clients == override_host.encode("latin-1", "replace"):
+        return True
+    if not _HOST.fullmatch(override_host):
+        raise ValueError(f"override_host: {override_host!r} is not a host")
+    return override_host
 
 
 class Proxy:

@@ -24,7 +24,13 @@ class RelayedResponse(StreamingResponse):
     """
 
     def __init__(
-        self, relay: Relay, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+        self,
+        relay: Relay,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        of_head: bool = False,
     ) -> None:
         # Starlette's own would compute headers from a mapping, in which no name occurs twice.
         self.status_code = status
@@ -34,6 +40,8 @@ class RelayedResponse(StreamingResponse):
         self._whole: bytes | None = body
         self._pump: Pump | None = None
         self._octets: Any = None
+        # It answers a HEAD: its Content-Length is that of a body that does not come.
+        self._of_head = of_head
         # A relay that nothing refers to any more closes its connections.
         self._relay = relay
 
@@ -87,7 +95,7 @@ class RelayedResponse(StreamingResponse):
                 {
                     "type": "http.response.start",
                     "status": self.status_code,
-                    "headers": self.raw_headers,
+                    "headers": self._headers_for(scope["method"]),
                 }
             )
             if self._octets is not None:
@@ -101,6 +109,14 @@ class RelayedResponse(StreamingResponse):
                 await pump.close()
         if self.background is not None:
             await self.background()
+
+    def _headers_for(self, method: str) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent to a client that has asked with this method."""
+        if not self._of_head or method == "HEAD" or self._octets is not None:
+            return self.raw_headers
+        return [
+            (name, b"0" if name == b"content-length" else value) for name, value in self.raw_headers
+        ]
 
     async def stream_octets(self, send: Send) -> None:
         """Send what `body_iterator` has become."""

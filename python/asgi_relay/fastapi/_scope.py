@@ -19,6 +19,7 @@ _PATH = "/%:@!$&'()*+,;=~"
 _QUERY = _PATH + "?"
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED = re.compile(rb"%[0-9A-Fa-f]{2}|.", re.DOTALL)
+_SLASH = ord("/")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -67,18 +68,22 @@ def _client_tail(scope: Scope, path: str) -> tuple[str, bytes] | None:
     raw_path: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
     if b"%" not in raw_path:
         return None
-    wanted = path.encode()
-    pieces = _ENCODED.findall(raw_path)
+    wanted, octets = path.encode(), unquote_to_bytes(raw_path)
+    # Servers put U+FFFD in the place of what is no UTF-8.
+    shown = octets.decode("utf-8", "replace").encode()
     common = 0
-    for ours, theirs in zip(reversed(wanted), reversed(unquote_to_bytes(raw_path)), strict=False):
+    for ours, theirs in zip(reversed(wanted), reversed(shown), strict=False):
         if ours != theirs:
             break
         common += 1
-    while common and pieces[-common] != b"/":
-        common -= 1
-    if not common:
-        return None
-    return wanted[:-common].decode(), b"".join(pieces[-common:])
+    # Slashes are the same in both; the first of them that is no `%2F` is where the end begins.
+    count = wanted[len(wanted) - common :].count(b"/")
+    pieces = _ENCODED.findall(raw_path)
+    slashes = [at for at, octet in enumerate(octets) if octet == _SLASH]
+    for left, at in zip(range(count, 0, -1), slashes[len(slashes) - count :], strict=True):
+        if pieces[at] == b"/":
+            return wanted.rsplit(b"/", left)[0].decode(), b"".join(pieces[at:])
+    return None
 
 
 def _encoded(text: str, safe: str) -> bytes:
