@@ -210,12 +210,15 @@ def test_what_a_server_lets_in_reaches_the_upstream_as_one_request_or_not_at_all
     body = b"0\r\n\r\nGET /evil HTTP/1.1\r\nHost: evil.test\r\n\r\n"
     head = b"POST /front HTTP/1.1\r\nHost: relay.test\r\nConnection: close\r\n"
     with Upstream(scripts.ok) as upstream:
-        port = server(Relay(upstream.url)).port
+        serving = server(Relay(upstream.url))
         for fields in AMBIGUOUS:
-            with Client(port) as client:
+            with Client(serving.port) as client:
                 client.send(head, fields, b"\r\n\r\n", body)
                 client.finish()
                 client.read_until_closed()
+            if serving.kind == "hypercorn-trio":
+                # It may have made an end of itself (see `servers`).
+                serving = server(Relay(upstream.url))
         # The upstream is strict, so a fold or a second framing is an error of the test already.
         for request in upstream.requests:
             assert b"evil" not in request.target

@@ -45,6 +45,17 @@ async fn a_name_gets_nothing_before_it_is_resolved() {
 }
 
 #[tokio::test]
+async fn the_wait_is_not_over_before_it_has_begun() {
+    let relay = named(&["http://127.0.0.9"]);
+    let balancer = relay.balancer();
+    balancer.drain("http://127.0.0.9").unwrap();
+    balancer.remove(NAME).unwrap();
+    assert!(!balancer.is_checked());
+    balancer.begin();
+    assert!(balancer.is_checked());
+}
+
+#[tokio::test]
 async fn one_without_any_address_is_a_target_as_it_stands() {
     let relay = named(&[]);
     let balancer = relay.balancer();

@@ -56,7 +56,7 @@ class HealthChecker:
         # Each by how it was given, and by how the engine spells it.
         self._names = {_bare(url): url for url in self.targets}
         self._names.update((_bare(each["host"]), url) for url, each in self.target_configs.items())
-        # Whether a change of the path waits for its first check.
+        # Whether a change of the path while it runs waits for its first check.
         self._unsure = False
         self._round = 0
         self._seen = time.perf_counter()
@@ -98,7 +98,7 @@ class HealthChecker:
         for url, target in zip(self.targets, targets, strict=True):
             self.relay.targets.drain(url)
             self.relay.targets.add(target)
-        self._unsure = True
+        self._unsure = self.relay._engine.running
 
     def _require_common(self, name: str) -> None:
         if self.is_personalized:

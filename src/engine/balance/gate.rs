@@ -19,6 +19,8 @@ pub const GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Gate {
     open: AtomicBool,
     opened: Notify,
+    /// Checks have begun: before that there is nothing to be seen of them.
+    begun: AtomicBool,
     /// [`GRACE`] is over.
     late: AtomicBool,
 }
@@ -28,8 +30,13 @@ impl Gate {
         Self {
             open: AtomicBool::new(open),
             opened: Notify::new(),
+            begun: AtomicBool::new(false),
             late: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
     }
 
     pub(super) fn open(&self) {
@@ -59,7 +66,7 @@ impl Balancer {
 
     /// To be called when something has come that is waited for.
     pub(super) fn look_at_gate(&self) {
-        if self.is_checked() {
+        if self.is_checked() || !self.gate.begun.load(Ordering::Acquire) {
             return;
         }
         let members = self.members();

@@ -27,6 +27,7 @@ impl Balancer {
     /// thread. Calling it again begins with those that have been added since.
     pub fn begin(self: &Arc<Self>) {
         self.reseed();
+        self.gate.begin();
         if let Some(interval) = self.settings.dns_refresh {
             self.begin_refresh(interval);
         }
