@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from .support.exchange import Exchange, Request
 
-AT_ONCE = 0.25
-"""Seconds within which an upstream must see that the client has left."""
+AT_ONCE = 2.0
+"""Seconds within which an upstream must see that the client has left; else it would be 30."""
 
 MUCH = 64 * 1024 * 1024
 SMALL = 64 * 1024

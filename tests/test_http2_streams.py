@@ -14,7 +14,7 @@ from .support.http2 import Http2Client
 from .support.servers import serve
 from .support.upstream import Upstream
 
-AT_ONCE = 0.25
+AT_ONCE = 2.0
 """Seconds within which an upstream must see that the client has left."""
 
 

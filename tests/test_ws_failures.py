@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LIMIT = 0.4
 MARGIN = 1.5
-AT_ONCE = 0.25
+AT_ONCE = 1.0
 """Seconds within which an upstream must see that the client has left."""
 
 
