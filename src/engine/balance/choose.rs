@@ -27,7 +27,16 @@ struct Wish<'a> {
     at: Option<&'a Origin>,
 }
 
-impl Wish<'_> {
+impl<'a> Wish<'a> {
+    fn new(affinity: Option<&'a Affinity>, tried: &'a [Arc<Member>]) -> Self {
+        let at = None;
+        Self {
+            affinity,
+            tried,
+            at,
+        }
+    }
+
     fn allows(&self, member: &Member) -> bool {
         self.at.is_none_or(|origin| member.is_at(origin))
     }
@@ -59,13 +68,7 @@ impl Balancer {
         if !self.is_checked() {
             self.until_checked().await;
         }
-        let at = None;
-        self.wished(Wish {
-            affinity,
-            tried,
-            at,
-        })
-        .await
+        self.wished(Wish::new(affinity, tried)).await
     }
 
     /// A turn with a target at `origin`, as if there were no others.
@@ -73,13 +76,9 @@ impl Balancer {
     /// # Errors
     /// As [`Balancer::turn`].
     pub async fn turn_at(self: &Arc<Self>, origin: &Origin) -> Result<Turn, Error> {
-        let (affinity, tried, at) = (None, &[][..], Some(origin));
-        self.wished(Wish {
-            affinity,
-            tried,
-            at,
-        })
-        .await
+        let at = Some(origin);
+        let anybody = Wish::new(None, &[]);
+        self.wished(Wish { at, ..anybody }).await
     }
 
     /// Whether there is a target at `origin`.
@@ -103,16 +102,8 @@ impl Balancer {
         affinity: Option<&Affinity>,
         tried: &[Arc<Member>],
     ) -> Option<Turn> {
-        let at = None;
         let mut set = self.lock();
-        self.regular(
-            &mut set,
-            Wish {
-                affinity,
-                tried,
-                at,
-            },
-        )
+        self.regular(&mut set, Wish::new(affinity, tried))
     }
 
     /// A target that a request could be given now, none of `without`; nothing is counted.
