@@ -95,10 +95,8 @@ impl Relay {
                             return Err(error);
                         }
                         turn.completed();
-                        Box::pin(discard(answer.body)).await;
-                        (to, body) = request.redirected(next);
-                        let turning = self.turn_after(turn, &mut to, &mut request, observer);
-                        turn = Box::pin(turning).await?;
+                        let led = self.led(answer, Box::new(next), turn, &mut request, observer);
+                        (turn, to, body) = Box::pin(led).await?;
                         continue;
                     } else if let Some(error) = answer.body.failed_ahead() {
                         Err(error)
@@ -239,7 +237,7 @@ impl Relay {
 
 impl Request {
     /// Becomes the request that a redirect makes of it; where it goes, and its body.
-    fn redirected(&mut self, next: Next) -> (Destination, Option<RequestBody>) {
+    pub(super) fn redirected(&mut self, next: Next) -> (Destination, Option<RequestBody>) {
         self.method = next.method;
         self.headers = next.headers;
         if !next.keeps_body {
@@ -254,7 +252,7 @@ impl Request {
 }
 
 /// What a redirect makes of a request.
-struct Next {
+pub(super) struct Next {
     to: Destination,
     method: Method,
     headers: HeaderMap,
@@ -263,7 +261,7 @@ struct Next {
 }
 
 /// Reads a small answer that nobody will see to its end, so that its connection can be kept.
-async fn discard(mut body: ResponseBody) {
+pub(super) async fn discard(mut body: ResponseBody) {
     let mut size = 0;
     let reading = async {
         while size <= DISCARD_LIMIT {

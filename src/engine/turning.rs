@@ -9,8 +9,9 @@ use super::attempt::{Answer, Destination};
 use super::balance::affinity::Affinity;
 use super::balance::member::Member;
 use super::balance::turn::Turn;
+use super::body::RequestBody;
 use super::error::Error;
-use super::exchange::{DISCARD_LIMIT, DISCARD_TIME, Response};
+use super::exchange::{DISCARD_LIMIT, DISCARD_TIME, Next, Response, discard};
 use super::relay::{Relay, Request};
 use super::report::{Observer, Provenance};
 
@@ -89,17 +90,20 @@ impl Relay {
         self.balancer().turn(affinity, tried).await
     }
 
-    /// The turn where a redirect leads: that of the target there, or still the one that it came
+    /// Where a redirect leads, in the turn of the target there; or still of the one that it came
     /// from, where it leads to its own paths or to no target.
-    pub(super) async fn turn_after(
+    pub(super) async fn led(
         &self,
+        answer: Box<Answer>,
+        next: Box<Next>,
         turn: Turn,
-        to: &mut Destination,
         request: &mut Request,
         observer: &dyn Observer,
-    ) -> Result<Turn, Error> {
+    ) -> Result<(Turn, Destination, Option<RequestBody>), Error> {
+        discard(answer.body).await;
+        let (mut to, body) = request.redirected(*next);
         if to.own || !self.balancer().has_target_at(to.target.origin()) {
-            return Ok(turn);
+            return Ok((turn, to, body));
         }
         if let Some(affinity) = &mut request.affinity
             && affinity.home.is_none()
@@ -112,7 +116,7 @@ impl Relay {
         let turn =
             turn.inspect_err(|error| self.report_unavailable(observer, &request.target, error))?;
         to.arrive(&turn);
-        Ok(turn)
+        Ok((turn, to, body))
     }
 }
 
