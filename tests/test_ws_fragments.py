@@ -127,7 +127,7 @@ def test_nothing_gets_into_the_middle_of_a_large_frame() -> None:
         # Nobody reads: the relay is in the middle of a frame when it hears of these.
         for number in range(3):
             ends.peer.ping(b"%d" % number)
-        received, pongs = [b""], []
+        received, pongs = [b""], [b""]
         while received[-1] != b"behind" or pongs[-1:] != [b"2"]:
             frame = ends.peer.receive()
             if frame.opcode == PONG:

@@ -212,7 +212,8 @@ class WebSocketPump(Companion):
             if flags & (COMPLETE | FAILED):
                 return True
             # Not to be kept through the wait for the next ones.
-            taken = messages = message = None
+            del taken, messages
+            message = None
 
     async def _refuse(self, status: int, headers: Any, messages: list[Any], flags: int) -> bool:
         """Send a refusal, once it is whole; whether it came so."""
