@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn octets(length: usize) -> Bytes {
-        (0..length).map(|n| (n * 31 >> 2) as u8).collect()
+        (0..length).map(|n| ((n * 31) >> 2) as u8).collect()
     }
 
     /// What comes out of a narrow stream for a frame, and something written right behind it.
