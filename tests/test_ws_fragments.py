@@ -16,7 +16,7 @@ from .support.wire import ClosedError
 if TYPE_CHECKING:
     from .support.websocket import Through
 
-PIECE = 256 * 1024
+PIECE = 1024 * 1024
 """Of what size a larger message goes up in fragments."""
 
 
@@ -98,7 +98,9 @@ def test_the_fragments_of_the_client_are_one_message() -> None:
 
 
 @pytest.mark.parametrize(("opcode", "character"), [(BINARY, b"\xff"), (TEXT, "€".encode())])
-@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 17])
+@pytest.mark.parametrize(
+    "size", [65_535, 65_537, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 17]
+)
 def test_a_large_message_goes_up_in_fragments(opcode: int, character: bytes, size: int) -> None:
     message = character * (size // len(character)) + b"x" * (size % len(character))
     with through() as ends:
@@ -113,6 +115,29 @@ def test_a_large_message_goes_up_in_fragments(opcode: int, character: bytes, siz
                 break
         assert (received == message) is True
         assert opcodes == [opcode] + [CONTINUATION] * (-(-size // PIECE) - 1)
+
+
+def test_nothing_gets_into_the_middle_of_a_large_frame() -> None:
+    message = bytes(range(256)) * (8 * PIECE // 256)
+    with through() as ends:
+        ends.client.send_frame(BINARY, b"before")
+        ends.client.send_frame(BINARY, message)
+        ends.client.send_frame(BINARY, b"behind")
+        assert ends.peer.receive().payload == b"before"
+        # Nobody reads: the relay is in the middle of a frame when it hears of these.
+        for number in range(3):
+            ends.peer.ping(b"%d" % number)
+        received, pongs = [b""], [b""]
+        while received[-1] != b"behind" or pongs[-1:] != [b"2"]:
+            frame = ends.peer.receive()
+            if frame.opcode == PONG:
+                pongs.append(frame.payload)
+                continue
+            received[-1] += frame.payload
+            if frame.fin and frame.payload != b"behind":
+                received.append(b"")
+        assert len(received) == 2
+        assert (received[0] == message) is True
 
 
 # -- control frames ------------------------------------------------------------------------------

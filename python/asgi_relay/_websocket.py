@@ -149,6 +149,8 @@ class WebSocketPump(Companion):
             else:
                 room = web_socket.send_bytes(octets_of(message, "bytes"))
             port.flush_soon()
+            # Not to be kept through the wait for the next one.
+            del message, text
             if not room:
                 await parked(web_socket, web_socket.park_writer, port)
 
@@ -209,8 +211,9 @@ class WebSocketPump(Companion):
                     self._await_last_words()
             if flags & (COMPLETE | FAILED):
                 return True
-            # Not to be kept through the wait for the next one.
+            # Not to be kept through the wait for the next ones.
             del taken, messages
+            message = None
 
     async def _refuse(self, status: int, headers: Any, messages: list[Any], flags: int) -> bool:
         """Send a refusal, once it is whole; whether it came so."""

@@ -5,7 +5,6 @@ use std::fmt::Debug;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -16,11 +15,9 @@ use super::doorbell::Doorbell;
 use super::error::{Error, Kind};
 use super::exchange::Response;
 use super::mailbox::{CHUNK_COST, Contents, End, Item, MESSAGE, Mailbox};
+use super::patience;
 use super::relay::{InFlight, Ongoing, Relay, Request};
 use super::report::{Note, Observer};
-
-/// An exchange that is not over by then is worth watching: the client may leave.
-pub const SLOW: Duration = Duration::from_millis(30);
 
 /// Status and headers of a response.
 #[derive(Debug)]
@@ -70,17 +67,10 @@ pub async fn deliver(in_flight: InFlight, request: Box<Request>, mailbox: Arc<Ex
         _ => None,
     };
     let mut work = std::pin::pin!(work(in_flight.relay(), request, &mailbox));
-    let mut patience = std::pin::pin!(tokio::time::sleep(SLOW));
-    let mut noted = false;
-    poll_fn(|context| {
-        if mailbox.poll_aborted(context) || work.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        if !noted && patience.as_mut().poll(context).is_ready() {
-            noted = true;
-            mailbox.note(Note::Slow);
-        }
-        Poll::Pending
+    patience::watch(&mailbox);
+    poll_fn(|context| match mailbox.poll_aborted(context) {
+        true => Poll::Ready(()),
+        false => work.as_mut().poll(context),
     })
     .await;
     ending.disarm();

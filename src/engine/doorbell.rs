@@ -1,7 +1,7 @@
 //! Doorbells: how the engine wakes an event loop, once for many who wait there. No octet of Python
 //! here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +12,15 @@ thread_local! {
     /// Doorbells whose loops are to be woken once this thread has nothing else to do; `None` on
     /// threads that do not hold wakes back.
     static HELD: RefCell<Option<Vec<Arc<DoorbellInner>>>> = const { RefCell::new(None) };
+    /// The thread has looked once more.
+    static LOOKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread should look once more for something to do, before it rings: what is ready by
+/// then goes with the same ring.
+pub fn should_look() -> bool {
+    let holds = HELD.with_borrow(|held| held.as_ref().is_some_and(|held| !held.is_empty()));
+    holds && !LOOKED.replace(true)
 }
 
 /// From now on this thread holds back wakes until [`release_wakes`].
@@ -21,6 +30,7 @@ pub fn hold_wakes() {
 
 /// Wakes the loops whose doorbells were rung on this thread.
 pub fn release_wakes() {
+    LOOKED.set(false);
     HELD.with_borrow_mut(|held| {
         for doorbell in held.iter_mut().flat_map(|held| held.drain(..)) {
             (doorbell.wake)();

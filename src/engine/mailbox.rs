@@ -79,6 +79,8 @@ struct State<Head, Note, I> {
     waits_for_room: bool,
     /// A head has been published.
     begun: bool,
+    /// An end has been published.
+    ended: bool,
     /// The engine's side was ended from outside.
     cut: bool,
 }
@@ -146,6 +148,7 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
             task: None,
             waits_for_room: false,
             begun: false,
+            ended: false,
             cut: false,
         };
         Arc::new(Self {
@@ -172,6 +175,7 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
         }
         change(&mut state.contents);
         state.begun |= state.contents.head.is_some();
+        state.ended |= state.contents.end.is_some();
         let waiting = state.parked.take();
         drop(state);
         waiting.ring(&self.doorbell);
@@ -248,6 +252,13 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
     /// Whether nobody waits for this mailbox any more.
     pub fn is_aborted(&self) -> bool {
         self.lock().contents.aborted
+    }
+
+    /// Whether all has been published, or nobody waits for more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.ended || state.cut || state.contents.aborted
     }
 
     /// Whether there is room for more; if not, the task is woken when there is.

@@ -14,6 +14,7 @@ pub mod doorbell;
 pub mod error;
 pub mod exchange;
 pub mod mailbox;
+pub mod patience;
 pub mod pipe;
 pub mod policy;
 pub mod pull;

@@ -1,8 +1,8 @@
 //! The engine's thread: a single-threaded tokio runtime that the whole process shares.
 //!
 //! Jobs are handed over in batches: the thread is woken for many, not once a job. Doorbells that
-//! are rung there are heard when it has nothing else to do, again one wake for many. It starts
-//! with the first user and ends with the last one.
+//! are rung there are heard when it has nothing else to do, be it with a look at its sockets: again
+//! one wake for many. It starts with the first user and ends with the last one.
 
 use std::future::poll_fn;
 use std::io;
@@ -51,7 +51,7 @@ impl Runtime {
             .enable_io()
             .enable_time()
             .thread_name(THREAD_NAME)
-            .on_thread_park(doorbell::release_wakes)
+            .on_thread_park(before_park)
             .build()?;
         let queue = Arc::new(Queue::default());
         let jobs = Arc::clone(&queue);
@@ -119,6 +119,16 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         self.tell_to_stop();
+    }
+}
+
+/// The thread has nothing to do.
+fn before_park() {
+    if doorbell::should_look() {
+        // A task that yields has tokio look at its sockets without waiting for them.
+        tokio::spawn(tokio::task::yield_now());
+    } else {
+        doorbell::release_wakes();
     }
 }
 

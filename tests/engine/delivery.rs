@@ -120,6 +120,33 @@ async fn a_slow_answer_is_noted_once() {
 }
 
 #[tokio::test]
+async fn what_is_over_is_never_noted_as_slow() {
+    // The second time, nobody is waiting for slow ones any more.
+    for _ in 0..2 {
+        let upstream = Upstream::bind().await;
+        let relay = relay(config(&upstream.url()));
+        let quick = Loop::start(&relay);
+        let mut peer = asked(&upstream).await;
+        peer.say(ok("")).await;
+        assert!(quick.take_news().await.end.is_some());
+        let slow = [Loop::start(&relay), Loop::start(&relay)];
+        // The first takes the connection that is kept.
+        peer.head().await;
+        let mut other = asked(&upstream).await;
+        for event_loop in &slow {
+            let contents = event_loop.take().await;
+            assert!(matches!(&*contents.notes, [Note::Slow]));
+        }
+        assert!(quick.mailbox.take().is_none());
+        peer.say(ok("")).await;
+        other.say(ok("")).await;
+        for event_loop in slow {
+            assert!(event_loop.take().await.head.is_some());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_mailbox_that_nobody_empties_stops_the_reading() {
     const PIECE: usize = 64 * 1024;
     let upstream = Upstream::bind().await;

@@ -5,7 +5,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::runtime::{Registry, Runtime, THREAD_NAME};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,6 +64,31 @@ fn a_job_may_spawn_tasks() {
         });
     }));
     assert_eq!(results.recv_timeout(PATIENCE).unwrap(), "slept");
+}
+
+#[test]
+fn a_ring_waits_for_what_is_ready() {
+    let runtime = Runtime::start().unwrap();
+    let (wake, woken) = channel();
+    let doorbell = Doorbell::new(move || wake.send(()).unwrap());
+    let (one, other) = (doorbell.clone(), doorbell.clone());
+    runtime.submit(Box::new(move || {
+        let (mut writer, mut reader) = tokio::net::UnixStream::pair().unwrap();
+        tokio::spawn(async move {
+            // It waits in the kernel, where nobody sees it until the thread looks.
+            reader.read_u8().await.unwrap();
+            other.ring(Some(2));
+        });
+        tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            writer.write_u8(0).await.unwrap();
+            one.ring(Some(1));
+        });
+    }));
+    woken.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(doorbell.answer(), [1, 2]);
+    runtime.stop();
+    assert!(woken.try_recv().is_err());
 }
 
 #[test]

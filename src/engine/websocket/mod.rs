@@ -3,6 +3,7 @@
 //!
 //! Towards the client messages go through a mailbox, from it through a pipe, as bodies do.
 
+mod bulk;
 mod carry;
 pub mod handshake;
 pub mod memory;

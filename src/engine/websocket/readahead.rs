@@ -2,23 +2,23 @@
 //! which each connection keeps, so that a large buffer would be a lot for many idle ones.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 /// Octets that are read at once while much comes; given back when less comes.
-const AHEAD: usize = 128 * 1024;
+const AHEAD: usize = 256 * 1024;
 
 /// A stream that is read in large pieces while much comes.
 pub(super) struct Readahead<S> {
     stream: S,
     /// The last read filled what there was to fill.
     flood: bool,
-    space: Box<[u8]>,
-    /// What of `space` has been read and not yet taken.
-    waiting: std::ops::Range<usize>,
+    space: Vec<u8>,
+    /// How much of `space` has been taken.
+    taken: usize,
     read_at: Instant,
 }
 
@@ -27,10 +27,15 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
         Self {
             stream,
             flood: false,
-            space: Box::default(),
-            waiting: 0..0,
+            space: Vec::new(),
+            taken: 0,
             read_at: Instant::now(),
         }
+    }
+
+    /// The stream behind it.
+    pub(super) fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// When octets came last.
@@ -38,14 +43,19 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
         self.read_at
     }
 
+    fn waiting(&self) -> &[u8] {
+        self.space.get(self.taken..).unwrap_or_default()
+    }
+
+    /// Reads into `space`; one that waits for more than a moment holds none.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.space.is_empty() {
-            self.space = vec![0; AHEAD].into();
-        }
-        let mut space = ReadBuf::new(&mut self.space);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))?;
+        let mut space = std::mem::take(&mut self.space);
+        space.clear();
+        space.reserve_exact(AHEAD);
+        // Unlike a buffer that is handed over, this one need not be cleared first.
+        ready!(pin!(self.stream.read_buf(&mut space)).poll(context))?;
         self.read_at = Instant::now();
-        self.waiting = 0..space.filled().len();
+        (self.space, self.taken) = (space, 0);
         Poll::Ready(Ok(()))
     }
 }
@@ -56,25 +66,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readahead<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.waiting.is_empty() && !self.flood {
+        if self.waiting().is_empty() && !self.flood {
             let before = buffer.remaining();
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
             self.read_at = Instant::now();
             self.flood = before > 0 && buffer.remaining() == 0;
             return Poll::Ready(Ok(()));
         }
-        if self.waiting.is_empty() {
-            if self.poll_fill(context)?.is_pending() {
-                return Poll::Pending;
-            }
-            self.flood = self.waiting.len() > buffer.remaining();
+        if self.waiting().is_empty() {
+            ready!(self.poll_fill(context))?;
+            self.flood = self.waiting().len() > buffer.remaining();
         }
-        let count = self.waiting.len().min(buffer.remaining());
-        let end = self.waiting.start + count;
-        buffer.put_slice(self.space.get(self.waiting.start..end).unwrap_or_default());
-        self.waiting.start = end;
-        if self.waiting.is_empty() && !self.flood {
-            self.space = Box::default();
+        let count = self.waiting().len().min(buffer.remaining());
+        buffer.put_slice(self.waiting().get(..count).unwrap_or_default());
+        self.taken += count;
+        if self.waiting().is_empty() && !self.flood {
+            self.space = Vec::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -100,7 +107,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Readahead<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
 
@@ -115,12 +122,12 @@ mod tests {
         while got.len() < sent.len() {
             let count = ahead.read(&mut piece).await?;
             got.extend(piece.iter().take(count));
-            assert!(ahead.space.len() <= AHEAD);
+            assert!(ahead.space.capacity() <= AHEAD);
         }
         assert!(got == sent);
         writer.write_all(b"x").await?;
         assert_eq!(ahead.read(&mut piece).await?, 1);
-        assert!(ahead.space.is_empty());
+        assert_eq!(ahead.space.capacity(), 0);
         drop(writer);
         assert_eq!(ahead.read(&mut piece).await?, 0);
         Ok(())

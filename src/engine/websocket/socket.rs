@@ -14,19 +14,22 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::Frame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data};
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
 
+use super::bulk::Bulk;
 use super::message::{Close, INVALID_TEXT, Message, PROTOCOL_ERROR, TOO_BIG};
 use super::peer::{Fault, Peer};
 use super::readahead::Readahead;
 use crate::engine::error::{Error, Kind};
 use crate::engine::upstream::socket::{Socket, SocketIo};
 
-/// Octets of a frame that goes upstream at most; a larger message goes in several (RFC 6455 §5.4).
-/// tungstenite buffers a frame whole, and moves what is left of it after each write.
-pub const FRAGMENT: usize = 256 * 1024;
+/// Octets of a frame that goes upstream at most; a larger message goes in several (RFC 6455 §5.4), as
+/// an answer to a ping has to wait for the end of a frame.
+pub const FRAGMENT: usize = 1024 * 1024;
+
+/// Octets of a message from which on it is written as [`Bulk`].
+const LARGE: usize = 64 * 1024;
 
 /// Octets that are read at once. Each connection keeps a buffer of this size.
 const READ_BUFFER: usize = 8 * 1024;
@@ -58,9 +61,11 @@ impl Io for TlsStream<SocketIo> {
 
 /// An upstream behind a connection.
 pub struct SocketPeer {
-    frames: WebSocketStream<Readahead<Box<dyn Io>>>,
-    /// What is left of a message that goes in fragments.
-    rest: Bytes,
+    frames: WebSocketStream<Readahead<Bulk<Box<dyn Io>>>>,
+    /// What has not begun to go out of a large message.
+    rest: Option<Rest>,
+    /// A frame of a large message is going out.
+    bulky: bool,
     /// The upstream has closed, and tungstenite answers that by itself.
     closed: bool,
     /// Writing has failed; reading tells why.
@@ -85,14 +90,15 @@ impl SocketPeer {
             .max_message_size(Some(most))
             .max_frame_size(Some(most));
         let frames = WebSocketStream::from_partially_read(
-            Readahead::new(io),
+            Readahead::new(Bulk::new(io)),
             read.into(),
             Role::Client,
             Some(config),
         );
         Ok(Self {
             frames: frames.await,
-            rest: Bytes::new(),
+            rest: None,
+            bulky: false,
             closed: false,
             deaf: false,
             ended: false,
@@ -104,11 +110,22 @@ impl SocketPeer {
         self.deaf |= Pin::new(&mut self.frames).start_send(message).is_err();
     }
 
-    fn start_fragment(&mut self, code: Data) {
-        let octets = self.rest.split_to(FRAGMENT.min(self.rest.len()));
-        let frame = Frame::message(octets, OpCode::Data(code), self.rest.is_empty());
-        self.start(WsMessage::Frame(frame));
+    /// Begins the next frame of a large message; all that went before must be out.
+    fn start_fragment(&mut self, mut rest: Rest) {
+        let octets = rest.octets.split_to(FRAGMENT.min(rest.octets.len()));
+        let last = rest.octets.is_empty();
+        let bulk = self.frames.get_mut().get_mut();
+        self.deaf |= bulk.begin(octets, rest.code, last).is_err();
+        self.bulky = true;
+        rest.code = Data::Continue;
+        self.rest = (!last).then_some(rest);
     }
+}
+
+/// What is left of a message.
+struct Rest {
+    octets: Bytes,
+    code: Data,
 }
 
 fn take_apart(upgraded: Upgraded) -> Option<(Box<dyn Io>, Bytes)> {
@@ -157,17 +174,19 @@ impl Peer for SocketPeer {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.deaf {
-                self.rest.clear();
-                return Poll::Ready(());
+        while self.bulky || self.rest.is_some() {
+            ready!(self.poll_flush(context));
+            self.bulky = false;
+            match self.rest.take() {
+                // Nothing may follow a close.
+                Some(rest) if !self.deaf && !self.closed => self.start_fragment(rest),
+                _ => {}
             }
-            self.deaf = ready!(Pin::new(&mut self.frames).poll_ready(context)).is_err();
-            if self.rest.is_empty() {
-                return Poll::Ready(());
-            }
-            self.start_fragment(Data::Continue);
         }
+        if !self.deaf {
+            self.deaf = ready!(Pin::new(&mut self.frames).poll_ready(context)).is_err();
+        }
+        Poll::Ready(())
     }
 
     fn send(&mut self, message: Message) {
@@ -177,21 +196,20 @@ impl Peer for SocketPeer {
         let (octets, code) = match message {
             Message::Close(_) if self.closed => return,
             Message::Close(close) => return self.start(WsMessage::Close(Some(close.into()))),
-            Message::Text(text) if text.len() <= FRAGMENT => {
+            Message::Text(text) if text.len() < LARGE => {
                 return self.start(WsMessage::Text(text));
             }
-            Message::Binary(octets) if octets.len() <= FRAGMENT => {
+            Message::Binary(octets) if octets.len() < LARGE => {
                 return self.start(WsMessage::Binary(octets));
             }
             Message::Text(text) => (Bytes::from(text), Data::Text),
             Message::Binary(octets) => (octets, Data::Binary),
         };
-        self.rest = octets;
-        self.start_fragment(code);
+        self.rest = Some(Rest { octets, code });
     }
 
     fn ping(&mut self) {
-        if !self.deaf && self.rest.is_empty() {
+        if !self.deaf && self.rest.is_none() {
             self.start(WsMessage::Ping(Bytes::new()));
         }
     }

@@ -1,0 +1,211 @@
+//! Writes large payloads past tungstenite: it copies a frame whole into a buffer of its own, masks
+//! it there in a second pass, and moves what is left after each partial write.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// Octets that are masked at once, and written together: a peer is woken for each write, which
+/// costs both sides more than the cache does that they pass through.
+const PIECE: usize = 512 * 1024;
+
+/// The mask repeats after so many octets.
+type Word = [u8; 4];
+
+/// A stream that can be given a frame to write. What else is written waits for the frame's end, so
+/// that nothing gets into the middle of it.
+pub(super) struct Bulk<S> {
+    stream: S,
+    /// What of the payload has not been masked yet, and the mask for its first octets.
+    payload: Bytes,
+    mask: Word,
+    /// What goes out next; words, so that they can be written without being cleared first.
+    space: Vec<Word>,
+    /// Which octets of `space` have not been written yet.
+    waiting: std::ops::Range<usize>,
+}
+
+impl<S: AsyncWrite + Unpin> Bulk<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self {
+            stream,
+            payload: Bytes::new(),
+            mask: [0; 4],
+            space: Vec::new(),
+            waiting: 0..0,
+        }
+    }
+
+    /// Begins a frame; the one before must be out, and all that was written before it.
+    ///
+    /// # Errors
+    /// Where the system has no randomness: a mask must not be guessed (RFC 6455 §5.3).
+    pub(super) fn begin(
+        &mut self,
+        mut payload: Bytes,
+        code: Data,
+        is_final: bool,
+    ) -> io::Result<()> {
+        let mut mask = Word::default();
+        let filled = SystemRandom::new().fill(&mut mask);
+        filled.map_err(|_| io::Error::other("no random mask"))?;
+        let header = FrameHeader {
+            is_final,
+            opcode: OpCode::Data(code),
+            mask: Some(mask),
+            ..FrameHeader::default()
+        };
+        let mut start = Vec::new();
+        let formatted = header.format(payload.len() as u64, &mut start);
+        formatted.map_err(io::Error::other)?;
+        // The header, with as many octets as it takes to a whole word.
+        let odd = payload.split_to((start.len() % 4).min(payload.len()));
+        start.extend(odd.iter().zip(mask).map(|(octet, mask)| octet ^ mask));
+        mask.rotate_left(odd.len());
+        let room = start.len() + PIECE.min(payload.len());
+        self.space = Vec::with_capacity(room.div_ceil(4));
+        self.waiting = 0..0;
+        (self.payload, self.mask) = (payload, mask);
+        self.add(&start, [0; 4]);
+        self.add_piece();
+        Ok(())
+    }
+
+    fn add_piece(&mut self) {
+        let piece = self.payload.split_to(PIECE.min(self.payload.len()));
+        self.add(&piece, self.mask);
+    }
+
+    /// Masks octets behind the last whole word of `space`, in one pass.
+    fn add(&mut self, octets: &[u8], mask: Word) {
+        let (words, odd) = octets.as_chunks();
+        let mask = u32::from_ne_bytes(mask);
+        let masked = |word: &Word| (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
+        self.space.extend(words.iter().map(masked));
+        if !odd.is_empty() {
+            let mut last = Word::default();
+            last.iter_mut()
+                .zip(odd)
+                .for_each(|(to, octet)| *to = *octet);
+            self.space.push(masked(&last));
+        }
+        self.waiting.end += octets.len();
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.waiting.is_empty() {
+            let waiting = self.space.as_flattened().get(self.waiting.clone());
+            let writing = Pin::new(&mut self.stream).poll_write(context, waiting.unwrap_or(&[]));
+            match ready!(writing)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.waiting.start += count,
+            }
+            if self.waiting.is_empty() {
+                self.waiting = 0..0;
+                self.space.clear();
+                self.add_piece();
+            }
+        }
+        self.space = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bulk<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bulk<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_frame(context))?;
+        Pin::new(&mut self.stream).poll_write(context, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_frame(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_frame(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn octets(length: usize) -> Bytes {
+        (0..length).map(|n| ((n * 31) >> 2) as u8).collect()
+    }
+
+    /// What comes out of a narrow stream for a frame, and something written right behind it.
+    async fn written(payload: Bytes, code: Data, is_final: bool) -> io::Result<Vec<u8>> {
+        let (stream, mut reader) = tokio::io::duplex(1000);
+        let mut bulk = Bulk::new(stream);
+        let writing = async move {
+            bulk.begin(payload, code, is_final)?;
+            bulk.write_all(b"behind").await?;
+            assert_eq!(bulk.space.capacity(), 0);
+            bulk.shutdown().await
+        };
+        let mut all = Vec::new();
+        let (wrote, read) = tokio::join!(writing, reader.read_to_end(&mut all));
+        wrote.and(read).map(|_| all)
+    }
+
+    #[tokio::test]
+    async fn a_frame_goes_out_whole_and_masked() -> io::Result<()> {
+        let lengths = [0, 1, 2, 3, 125, 126, 127, 128, 65_535, 65_536];
+        let around = (PIECE - 3..PIECE + 6).chain([2 * PIECE + 2, 3 * PIECE + 5]);
+        for length in lengths.into_iter().chain(around) {
+            let (payload, is_final) = (octets(length), length % 2 == 0);
+            let all = written(payload.clone(), Data::Continue, is_final).await?;
+            let mut cursor = Cursor::new(&all);
+            let parsed = FrameHeader::parse(&mut cursor).map_err(io::Error::other)?;
+            let (header, announced) = parsed.ok_or(io::ErrorKind::InvalidData)?;
+            assert_eq!(announced, length as u64);
+            assert_eq!(header.opcode, OpCode::Data(Data::Continue));
+            assert_eq!(header.is_final, is_final);
+            let mask = header.mask.ok_or(io::ErrorKind::InvalidData)?;
+            let start = usize::try_from(cursor.position()).map_err(io::Error::other)?;
+            let (masked, behind) = all.split_at(start).1.split_at(length);
+            let unmasked = masked.iter().zip(mask.iter().cycle());
+            assert!(unmasked.map(|(octet, mask)| octet ^ mask).eq(payload));
+            assert_eq!(behind, b"behind");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn each_frame_has_a_mask_of_its_own() -> io::Result<()> {
+        let mut masks = std::collections::HashSet::new();
+        for _ in 0..20 {
+            let all = written(octets(4), Data::Binary, true).await?;
+            masks.insert(all.get(2..6).map(<[u8]>::to_vec));
+        }
+        assert!(masks.len() > 10);
+        Ok(())
+    }
+}
