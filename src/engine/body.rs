@@ -16,8 +16,8 @@ use super::error::{Error, Kind};
 use super::pull::{self, Pull};
 use super::upload::{Reader, Upload};
 use super::upstream::failure;
+use super::upstream::lease::Lease;
 use super::upstream::memory::Guard;
-use super::upstream::pool::Lease;
 
 /// A request's body as the client sends it; each try gets a [`RequestBody`] of its own.
 #[derive(Debug, Clone)]

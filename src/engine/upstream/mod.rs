@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod dial;
 pub mod failure;
+pub mod lease;
 pub mod memory;
 pub mod multiplex;
 pub mod pool;

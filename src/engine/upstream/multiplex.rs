@@ -13,7 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::Purpose;
-use super::pool::{Lease, Pool, Sending};
+use super::lease::{Lease, Sending};
+use super::pool::Pool;
 use super::sender::Sender;
 use crate::engine::body::RequestBody;
 use crate::engine::error::Error;

@@ -1,0 +1,136 @@
+//! A connection in use. Dropping it closes the connection, giving it back keeps it in its pool.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::connect::Connection;
+use super::multiplex::Stream;
+use super::pool::Pool;
+use super::sender::Sender;
+use super::socket::Socket;
+use crate::engine::body::Sent;
+use crate::engine::target::Origin;
+use crate::engine::timer::Timer;
+
+/// A connection in use, with its slot.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) sending: Sending,
+    pub(super) socket: Option<Arc<Socket>>,
+    pub(super) origin: Arc<Origin>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) reused: bool,
+    pub(super) upload: Option<Arc<Sent>>,
+    pub(super) timer: Timer,
+    /// `None` for a connection that is opened for a handshake.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+}
+
+/// What a request is sent over.
+#[derive(Debug)]
+pub(super) enum Sending {
+    /// A connection of its own, which ends where it is not given back.
+    Connection(Connection),
+    /// Part of one that is shared.
+    Stream(
+        Sender,
+        #[expect(dead_code, reason = "counted as long as it is held")] Stream,
+    ),
+    /// Given back.
+    Nothing,
+}
+
+impl Lease {
+    /// Whether requests share the connection.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        matches!(self.sending, Sending::Stream(..))
+    }
+
+    /// Whether the connection has served a request before.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The socket, for as long as the connection is leased.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Socket> {
+        self.socket.as_deref()
+    }
+
+    /// For whoever waits for a response; it stays with a connection that is kept.
+    pub fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    /// The socket, for whoever takes the connection over.
+    #[must_use]
+    pub fn weak_socket(&self) -> Weak<Socket> {
+        self.socket.as_ref().map_or_else(Weak::new, Arc::downgrade)
+    }
+
+    /// What sends a request whose body is `upload`.
+    pub fn sender(&mut self, upload: Option<Arc<Sent>>) -> Option<&mut Sender> {
+        self.upload = upload;
+        match &mut self.sending {
+            Sending::Connection(connection) => Some(&mut connection.sender),
+            Sending::Stream(sender, _) => Some(sender),
+            Sending::Nothing => None,
+        }
+    }
+
+    /// The exchange is complete: keeps the connection, unless part of the request is unsent.
+    pub fn give_back(mut self) {
+        let unsent = self.upload.as_ref().is_some_and(|upload| !upload.is_done());
+        if unsent {
+            return;
+        }
+        let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
+        let Sending::Connection(mut connection) = sending else {
+            return;
+        };
+        connection.timer = self.timer.take();
+        if self.slot.is_none() {
+            // Without its sender the connection ends, or has become another protocol's.
+            return;
+        }
+        if connection.sender.is_ready() {
+            self.pool.keep(connection, Arc::clone(&self.origin));
+            return;
+        }
+        // hyper's task has not come round yet. The slot stays taken until it has.
+        let (pool, origin, slot) = (
+            Arc::clone(&self.pool),
+            Arc::clone(&self.origin),
+            self.slot.take(),
+        );
+        tokio::spawn(async move {
+            let ready = poll_fn(|context| connection.sender.poll_ready(context));
+            let patience = pool
+                .limits
+                .keepalive_expiry
+                .unwrap_or(Duration::from_secs(5));
+            match timeout(patience, ready).await {
+                Ok(Ok(())) => pool.keep(connection, origin),
+                _ => connection.task.abort(),
+            }
+            drop(slot);
+        });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Sending::Connection(connection) = &self.sending {
+            if let Some(socket) = &self.socket {
+                socket.reset_on_close();
+            }
+            connection.task.abort();
+        }
+    }
+}
