@@ -18,6 +18,7 @@ use super::upload::{Reader, Upload};
 use super::upstream::failure;
 use super::upstream::lease::Lease;
 use super::upstream::memory::Guard;
+use super::upstream::socket::Socket;
 
 /// A request's body as the client sends it; each try gets a [`RequestBody`] of its own.
 #[derive(Debug, Clone)]
@@ -343,6 +344,28 @@ impl ResponseBody {
             _ => {}
         }
         Poll::Ready(next)
+    }
+
+    /// The socket that it comes over.
+    fn socket(&self) -> Option<&Socket> {
+        match &self.content {
+            ResponseContent::Http { lease, .. } => lease.socket(),
+            _ => None,
+        }
+    }
+
+    /// Nobody takes anything at the moment: has nothing read ahead until [`ResponseBody::release`].
+    pub fn hold(&self) {
+        if let Some(socket) = self.socket() {
+            socket.hold();
+        }
+    }
+
+    /// There is room again.
+    pub fn release(&self) {
+        if let Some(socket) = self.socket() {
+            socket.release();
+        }
     }
 
     /// The body is complete: its connection may serve the next request.

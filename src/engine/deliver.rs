@@ -14,10 +14,14 @@ use super::body::{ResponseBody, Source};
 use super::doorbell::Doorbell;
 use super::error::{Error, Kind};
 use super::exchange::Response;
-use super::mailbox::{CHUNK_COST, Contents, End, Item, MESSAGE, Mailbox};
+use super::mailbox::{CHUNK_COST, Contents, End, Item, Mailbox};
 use super::patience;
 use super::relay::{InFlight, Ongoing, Relay, Request};
 use super::report::{Note, Observer};
+
+/// Octets from which on a batch waits for no more: three that are large may be on their way to a
+/// client that does not read, and 1 MiB is all that may be.
+const BATCH: usize = 64 * 1024;
 
 /// Status and headers of a response.
 #[derive(Debug)]
@@ -161,10 +165,13 @@ async fn next_batch<I: Item>(
     let mut waited = false;
     poll_fn(|context| {
         if !waited && !mailbox.poll_room(context) {
+            body.hold();
             return Poll::Pending;
         }
-        waited = true;
-        while size < MESSAGE {
+        if !std::mem::replace(&mut waited, true) {
+            body.release();
+        }
+        while size < BATCH {
             if body.is_ended() {
                 batch.end = Some(End::Complete);
                 return Poll::Ready(());

@@ -54,7 +54,7 @@ impl Relay {
     ) -> Result<Box<Response>, Error> {
         self.deposit();
         let mut turn = self.first_turn(&request, observer).await?;
-        let mut to = self.destination(&turn, &mut request);
+        let mut to = self.destination(&turn, &mut request)?;
         let mut tried = Vec::new();
         let mut retries = 0;
         let mut redirects = 0;
@@ -138,18 +138,27 @@ impl Relay {
     }
 
     /// Where a request goes at this turn; its Host is set to match.
-    pub(super) fn destination(&self, turn: &Turn, request: &mut Request) -> Destination {
+    ///
+    /// # Errors
+    /// [`Kind::Protocol`] where its target is longer there than a request's may be.
+    pub(super) fn destination(
+        &self,
+        turn: &Turn,
+        request: &mut Request,
+    ) -> Result<Destination, Error> {
         let (prepared_for, target) = (&self.config.target, turn.member().target());
         if request.own_host && request.headers.get(HOST) != Some(target.authority()) {
             let authority = target.authority().clone();
             request.headers.insert(HOST, authority);
         }
-        Destination {
+        let path = target.rebased(&request.target, prepared_for, request.at_mount);
+        let path = path.map_err(|bad| Error::not_sent(Kind::Protocol, bad.to_string()))?;
+        Ok(Destination {
             target: Arc::clone(target),
-            path: target.rebased(&request.target, prepared_for, request.at_mount),
+            path,
             web_socket: request.handshake.is_some(),
             own: true,
-        }
+        })
     }
 
     /// The response that the client gets for an answer.

@@ -257,25 +257,30 @@ impl Target {
 
     /// The request target here for one that was joined for another target; `at_mount` where what
     /// was joined is empty, so that a slash without a base in front of it is not the client's.
-    #[must_use]
-    pub fn rebased(&self, path: &PathAndQuery, from: &Self, at_mount: bool) -> PathAndQuery {
+    ///
+    /// # Errors
+    /// [`BadRequest::Target`] where it gets too long here. It must not go elsewhere than below the
+    /// base of this target.
+    pub fn rebased(
+        &self,
+        path: &PathAndQuery,
+        from: &Self,
+        at_mount: bool,
+    ) -> Result<PathAndQuery, BadRequest> {
         if self.base == from.base {
-            return path.clone();
+            return Ok(path.clone());
         }
         let prefix = match from.base.as_str() {
             "" if at_mount => "/",
             base => base,
         };
-        let Some(below) = path.as_str().strip_prefix(prefix) else {
-            return path.clone();
-        };
+        let below = path.as_str().strip_prefix(prefix);
+        let below = below.ok_or(BadRequest::Target)?;
         let slash = match below.starts_with('/') {
             false if self.base.is_empty() => "/",
             _ => "",
         };
-        // Both parts have been checked.
         request_target(format!("{}{slash}{below}", self.base).into_bytes())
-            .unwrap_or_else(|_| path.clone())
     }
 
     /// The request target for what a client asked for below the mount.

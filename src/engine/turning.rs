@@ -62,7 +62,7 @@ impl Relay {
                 Ok((turn, origin.to))
             }
             Ok(turn) => {
-                let to = self.destination(&turn, request);
+                let to = self.destination(&turn, request).map_err(Err)?;
                 Ok((turn, to))
             }
             Err(error) => {

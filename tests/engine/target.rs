@@ -1,5 +1,6 @@
 //! One target: its URL, its Host, and how paths are joined to it octet by octet.
 
+use asgi_relay::engine::policy::request::BadRequest;
 use asgi_relay::engine::target::{Target, request_target};
 use http::HeaderValue;
 use http::uri::PathAndQuery;
@@ -108,6 +109,7 @@ fn a_path_is_moved_from_one_base_to_another() {
         );
         let joined = from.join(path.as_bytes(), b"q=1").unwrap();
         to.rebased(&joined, &from, path.is_empty())
+            .unwrap()
             .as_str()
             .to_owned()
     };
@@ -143,9 +145,28 @@ fn the_mount_is_the_same_path_at_a_target_whoever_comes_first() {
     ] {
         for from in [&none, &one, &other] {
             let joined = from.join(asked.as_bytes(), b"q").unwrap();
-            let at = |to: &Target| to.rebased(&joined, from, asked.is_empty());
+            let at = |to: &Target| to.rebased(&joined, from, asked.is_empty()).unwrap();
             assert_eq!(at(&none), at_none, "{asked:?} from {from}");
             assert_eq!(at(&one), at_one, "{asked:?} from {from}");
         }
     }
+}
+
+#[test]
+fn what_gets_too_long_for_a_target_goes_nowhere_else() {
+    let (short, long) = (
+        Target::parse("http://a", "").unwrap(),
+        Target::parse("http://b/tenant", "").unwrap(),
+    );
+    let longest = [b"/".as_slice(), &[b'x'; 65_526]].concat();
+    let joined = short.join(&longest, b"").unwrap();
+    assert_eq!(
+        long.rebased(&joined, &short, false),
+        Ok(format!("/tenant{}", joined.as_str()).parse().unwrap())
+    );
+    let joined = short.join(&[&*longest, b"x"].concat(), b"").unwrap();
+    assert_eq!(
+        long.rebased(&joined, &short, false),
+        Err(BadRequest::Target)
+    );
 }

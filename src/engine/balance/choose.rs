@@ -121,6 +121,7 @@ impl Balancer {
 
     async fn wait(self: &Arc<Self>, wish: Wish<'_>) -> Result<Turn, Error> {
         let _place = Place::take(self).ok_or_else(|| self.busy())?;
+        let _choosy = wish.at.is_some().then(|| Choosy::enter(self));
         let deadline = tokio::time::Instant::now() + self.settings.queue_timeout;
         loop {
             let mut room = std::pin::pin!(self.room.notified());
@@ -215,7 +216,10 @@ impl Balancer {
     }
 
     pub(super) fn has_left(&self) {
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if self.choosy.load(Ordering::Acquire) > 0 {
+            // The one that is woken may not want what has come free.
+            self.room.notify_waiters();
+        } else if self.waiting.load(Ordering::Acquire) > 0 {
             self.room.notify_one();
         }
     }
@@ -239,5 +243,21 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Waits for one target alone.
+struct Choosy<'a>(&'a Balancer);
+
+impl<'a> Choosy<'a> {
+    fn enter(balancer: &'a Balancer) -> Self {
+        balancer.choosy.fetch_add(1, Ordering::AcqRel);
+        Self(balancer)
+    }
+}
+
+impl Drop for Choosy<'_> {
+    fn drop(&mut self) {
+        self.0.choosy.fetch_sub(1, Ordering::AcqRel);
     }
 }

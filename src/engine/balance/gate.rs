@@ -1,5 +1,5 @@
 //! What requests wait for at the start: the first check of each target, and names that are resolved
-//! into targets. One that takes long is waited for only where no other target is fit.
+//! into targets. A name that takes long is waited for only where no other target is fit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

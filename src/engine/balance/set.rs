@@ -52,6 +52,8 @@ pub struct Balancer {
     set: Mutex<Set>,
     pub(super) room: Notify,
     pub(super) waiting: AtomicUsize,
+    /// Those of them that wait for one target alone.
+    pub(super) choosy: AtomicUsize,
     pub(super) ejected: AtomicUsize,
     pub(super) gate: Gate,
     /// A single target is never ejected, so how it answers need not be taken down.
@@ -130,6 +132,7 @@ impl Balancer {
             }),
             room: Notify::new(),
             waiting: AtomicUsize::new(0),
+            choosy: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
             gate: Gate::new(!unchecked),
             several: AtomicBool::new(false),

@@ -20,13 +20,12 @@ use super::socket::{Socket, SocketIo, Stream};
 use super::tls::{Identity, TlsError, Trust, client_config};
 use crate::engine::config::{Http2, Timeouts};
 use crate::engine::error::{Error, Kind};
-use crate::engine::mailbox::MESSAGE;
 use crate::engine::target::{Endpoint, Origin};
 use crate::engine::timer::Timer;
 
 /// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
 /// ahead of whoever takes the body, and as little as 8 KiB where less comes.
-pub const READ_BUFFER: usize = MESSAGE;
+pub const READ_BUFFER: usize = 256 * 1024;
 
 /// Header lines up to which hyper keeps room for them on the stack.
 const USUAL_HEADERS: usize = 100;

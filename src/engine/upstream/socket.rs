@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -122,6 +122,8 @@ struct Shared {
     active_at: Instant,
     /// How many more octets may come before the response head is complete.
     head_room: Option<usize>,
+    /// Nothing is read, and this would have been.
+    held: Option<Option<Waker>>,
 }
 
 impl Socket {
@@ -132,6 +134,7 @@ impl Socket {
             stream,
             active_at: Instant::now(),
             head_room: None,
+            held: None,
         })))
     }
 
@@ -163,6 +166,19 @@ impl Socket {
     /// (1xx) without end would keep hyper reading for ever.
     pub fn bound_head(&self, octets: Option<usize>) {
         self.lock().head_room = octets;
+    }
+
+    /// Has nothing more read until [`Socket::release`]: hyper reads a chunk ahead otherwise.
+    pub fn hold(&self) {
+        self.lock().held.get_or_insert(None);
+    }
+
+    /// Has it read on.
+    pub fn release(&self) {
+        let reader = self.lock().held.take().flatten();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 
     /// Makes the end of the connection a reset. A FIN would queue behind what the peer has not
@@ -274,6 +290,10 @@ impl AsyncRead for SocketIo {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let mut shared = self.socket.lock();
+        if let Some(reader) = &mut shared.held {
+            *reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         let read = Pin::new(&mut shared.stream).poll_read(context, buffer);
         if let Some(room) = shared.head_room {
             if read.is_ready() {

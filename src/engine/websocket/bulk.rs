@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
@@ -29,17 +30,25 @@ pub(super) struct Bulk<S> {
     space: Vec<Word>,
     /// Which octets of `space` have not been written yet.
     waiting: std::ops::Range<usize>,
+    /// When the peer took something last.
+    moved_at: Instant,
 }
 
 impl<S: AsyncWrite + Unpin> Bulk<S> {
-    pub(super) const fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             payload: Bytes::new(),
             mask: [0; 4],
             space: Vec::new(),
             waiting: 0..0,
+            moved_at: Instant::now(),
         }
+    }
+
+    /// When the peer took something last.
+    pub(super) const fn moved_at(&self) -> Instant {
+        self.moved_at
     }
 
     /// Begins a frame; the one before must be out, and all that was written before it.
@@ -106,6 +115,7 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.waiting.start += count,
             }
+            self.moved_at = Instant::now();
             if self.waiting.is_empty() {
                 self.waiting = 0..0;
                 self.space.clear();
@@ -134,7 +144,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bulk<S> {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_frame(context))?;
-        Pin::new(&mut self.stream).poll_write(context, octets)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, octets));
+        self.moved_at = Instant::now();
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -38,6 +38,11 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
         &mut self.stream
     }
 
+    /// The stream behind.
+    pub(super) const fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// When octets came last.
     pub(super) fn read_at(&self) -> Instant {
         self.read_at

@@ -66,6 +66,8 @@ pub struct SocketPeer {
     rest: Option<Rest>,
     /// A frame of a large message is going out.
     bulky: bool,
+    /// Something waits until the upstream takes it.
+    full: bool,
     /// The upstream has closed, and tungstenite answers that by itself.
     closed: bool,
     /// Writing has failed; reading tells why.
@@ -99,6 +101,7 @@ impl SocketPeer {
             frames: frames.await,
             rest: None,
             bulky: false,
+            full: false,
             closed: false,
             deaf: false,
             ended: false,
@@ -119,6 +122,22 @@ impl SocketPeer {
         self.bulky = true;
         rest.code = Data::Continue;
         self.rest = (!last).then_some(rest);
+    }
+
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.bulky || self.rest.is_some() {
+            ready!(self.poll_flush(context));
+            self.bulky = false;
+            match self.rest.take() {
+                // Nothing may follow a close.
+                Some(rest) if !self.deaf && !self.closed => self.start_fragment(rest),
+                _ => {}
+            }
+        }
+        if !self.deaf {
+            self.deaf = ready!(Pin::new(&mut self.frames).poll_ready(context)).is_err();
+        }
+        Poll::Ready(())
     }
 }
 
@@ -169,24 +188,19 @@ impl Peer for SocketPeer {
         Poll::Ready(Ok(message))
     }
 
+    /// A ping would stand behind what waits, so whoever takes some of that has given a sign.
     fn heard_at(&self) -> Instant {
-        self.frames.get_ref().read_at()
+        let stream = self.frames.get_ref();
+        match self.full {
+            true => stream.read_at().max(stream.get_ref().moved_at()),
+            false => stream.read_at(),
+        }
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.bulky || self.rest.is_some() {
-            ready!(self.poll_flush(context));
-            self.bulky = false;
-            match self.rest.take() {
-                // Nothing may follow a close.
-                Some(rest) if !self.deaf && !self.closed => self.start_fragment(rest),
-                _ => {}
-            }
-        }
-        if !self.deaf {
-            self.deaf = ready!(Pin::new(&mut self.frames).poll_ready(context)).is_err();
-        }
-        Poll::Ready(())
+        let ready = self.poll_room(context);
+        self.full = ready.is_pending();
+        ready
     }
 
     fn send(&mut self, message: Message) {
@@ -216,7 +230,9 @@ impl Peer for SocketPeer {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.deaf {
-            self.deaf = ready!(Pin::new(&mut self.frames).poll_flush(context)).is_err();
+            let flushed = Pin::new(&mut self.frames).poll_flush(context);
+            self.full = flushed.is_pending();
+            self.deaf = ready!(flushed).is_err();
         }
         Poll::Ready(())
     }
