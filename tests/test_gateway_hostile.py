@@ -292,3 +292,18 @@ def test_an_answer_has_as_many_headers_as_a_request_may(
         configured(tmp_path, [{"targets": upstream.url}], server={"limits": LIMITS}) as gateway,
     ):
         assert fetch(gateway.port, "/").status == status
+
+
+@pytest.mark.parametrize("left", [b"GET /b HT", b"\r\n"])
+def test_what_is_left_over_of_a_request_hangs_nobody(tmp_path: Path, left: bytes) -> None:
+    server = {"workers": 1, "limits": LIMITS}
+    with (
+        Upstream(scripts.ok) as upstream,
+        configured(tmp_path, [{"targets": upstream.url}], server=server) as gateway,
+        Client(gateway.port) as client,
+    ):
+        client.send(GET + b"\r\n" + left)
+        assert client.read().status == 200
+        # A head that has begun has to be complete in time.
+        client.read_until_closed()
+        assert fetch(gateway.port, "/").status == 200

@@ -16,11 +16,16 @@ use crate::engine::body::ResponseBody;
 use crate::engine::error::Error;
 use crate::engine::report::Provenance;
 
+/// Octets of an answer in HTTP/2 that its client has to take in time.
+const PORTION: usize = 16 * 1024;
+
 /// The body of an answer.
 #[derive(Debug)]
 pub struct Answer {
     content: Content,
     account: Account,
+    /// Octets that are handed out at once.
+    portion: usize,
 }
 
 #[derive(Debug)]
@@ -60,7 +65,16 @@ impl Answer {
         } else {
             Content::Upstream(Box::new(upstream))
         };
-        Self { content, account }
+        Self {
+            content,
+            account,
+            portion: usize::MAX,
+        }
+    }
+
+    /// Is handed out little by little, so that it is seen whether its client takes any of it.
+    pub fn portion(&mut self) {
+        self.portion = PORTION;
     }
 
     /// A few octets.
@@ -70,7 +84,11 @@ impl Answer {
             true => Content::Empty,
             false => Content::Whole(octets),
         };
-        Self { content, account }
+        Self {
+            content,
+            account,
+            portion: usize::MAX,
+        }
     }
 }
 
@@ -86,14 +104,26 @@ impl Body for Answer {
         let next = match &mut this.content {
             Content::Empty => Poll::Ready(None),
             Content::Whole(octets) => {
-                let octets = std::mem::take(octets);
-                this.content = Content::Empty;
-                Poll::Ready(Some(Ok(Frame::data(octets))))
+                let portion = octets.split_to(this.portion.min(octets.len()));
+                if octets.is_empty() {
+                    this.content = Content::Empty;
+                }
+                Poll::Ready(Some(Ok(Frame::data(portion))))
             }
-            Content::Upstream(upstream) => match upstream.first.take() {
-                Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => upstream.body.poll_frame(context),
-            },
+            Content::Upstream(upstream) => {
+                let next = match upstream.first.take() {
+                    Some(frame) => Poll::Ready(Some(Ok(frame))),
+                    None => upstream.body.poll_frame(context),
+                };
+                match next {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let (frame, rest) = portioned(frame, this.portion);
+                        upstream.first = rest;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    other => other,
+                }
+            }
         };
         match &next {
             Poll::Ready(Some(Ok(frame))) => {
@@ -132,6 +162,20 @@ impl Body for Answer {
             Content::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
             Content::Upstream(_) => SizeHint::new(),
         }
+    }
+}
+
+/// What of a frame goes out now, and what is left of it.
+fn portioned(frame: Frame<Bytes>, most: usize) -> (Frame<Bytes>, Option<Frame<Bytes>>) {
+    if frame.data_ref().is_none_or(|data| data.len() <= most) {
+        return (frame, None);
+    }
+    match frame.into_data() {
+        Ok(mut data) => {
+            let rest = data.split_off(most);
+            (Frame::data(data), Some(Frame::data(rest)))
+        }
+        Err(frame) => (frame, None),
     }
 }
 

@@ -215,6 +215,8 @@ where
             // TLS has a word for it, which a client may not take.
             return unless(watch, Order::Die, io.shutdown()).await?.ok();
         }
+        // What hyper had read already has not been heard: it would rest again at once, for ever.
+        watch.heard();
         io.give_back(early);
     }
 }

@@ -137,6 +137,8 @@ impl Plan {
         before: Option<&Self>,
     ) -> Result<Arc<Self>, PlanError> {
         let max_headers = blueprint.settings.server.limits.max_headers;
+        let ways_before = before.iter().flat_map(|plan| &plan.ways);
+        let mut counted_before: Vec<_> = ways_before.map(|way| Arc::clone(&way.metrics)).collect();
         let ways: Result<Vec<_>, PlanError> = blueprint
             .settings
             .routes
@@ -145,7 +147,7 @@ impl Plan {
                 let relay = relay(route, max_headers, workers).map_err(|error| {
                     PlanError::Tls(format!("route {}: {error}", name_of(route)))
                 })?;
-                let metrics = metrics(route, before);
+                let metrics = metrics(route, &mut counted_before);
                 let (counted, log) = (Arc::clone(&metrics), blueprint.log.clone());
                 let worker = (workers > 1).then_some(worker);
                 relay.balancer().listen(Some(Arc::new(move |change| {
@@ -180,16 +182,17 @@ impl Plan {
     }
 }
 
-fn metrics(route: &Route, before: Option<&Plan>) -> Arc<RouteMetrics> {
+/// Those that go on counting, taken from `before`, as two routes may be alike but for their methods;
+/// else new ones.
+fn metrics(route: &Route, before: &mut Vec<Arc<RouteMetrics>>) -> Arc<RouteMetrics> {
     let name = name_of(route);
     let targets: Vec<String> = route.targets.iter().map(|to| label(&to.target)).collect();
     let same = |metrics: &RouteMetrics| {
         let old = metrics.targets.iter().skip(1).map(|target| &target.target);
         metrics.route == name && old.eq(targets.iter())
     };
-    let mut ways = before.iter().flat_map(|plan| &plan.ways);
-    match ways.find(|way| same(&way.metrics)) {
-        Some(way) => Arc::clone(&way.metrics),
+    match before.iter().position(|metrics| same(metrics)) {
+        Some(at) => before.remove(at),
         None => RouteMetrics::new(name, targets),
     }
 }

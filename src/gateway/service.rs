@@ -47,6 +47,9 @@ pub struct Service(pub Arc<Client>);
 /// Tells a client in HTTP/1.1 that a gateway which stops does not keep its connection.
 fn part(worker: &Worker, multiplexed: bool, response: &mut Response<Answer>) {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if multiplexed {
+        response.body_mut().portion();
+    }
     if worker.is_draining() && !multiplexed && !switching {
         close(response);
     }

@@ -334,7 +334,9 @@ impl Registry {
             let connections = self.lock();
             let idle = connections.all.values();
             let idle = idle.filter(|watch| {
-                watch.is_idle_for(UNDISTURBED, now) && !watch.tunnel.load(Ordering::Relaxed)
+                watch.is_idle_for(UNDISTURBED, now)
+                    && !watch.tunnel.load(Ordering::Relaxed)
+                    && watch.order() == Order::Stay
             });
             idle.min_by_key(|watch| watch.since.load(Ordering::Relaxed))
                 .cloned()

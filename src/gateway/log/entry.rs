@@ -28,7 +28,7 @@ pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> En
             Version::HTTP_2 => "HTTP/2.0",
             _ => "HTTP/1.1",
         },
-        host: host.unwrap_or_else(|| text(parts.headers.get(HOST))),
+        host: host_of(&host.unwrap_or_else(|| text(parts.headers.get(HOST)))).to_owned(),
         referer: masked(&text(parts.headers.get(REFERER))),
         user_agent: text(parts.headers.get(USER_AGENT)),
         request_id: text(Some(id)),
@@ -47,13 +47,7 @@ fn masked(url: &str) -> String {
         None => (url, None),
         Some((front, query)) => (front, Some(query)),
     };
-    let mut out = match front
-        .split_once("://")
-        .map(|(scheme, rest)| (scheme, rest.split_once('@')))
-    {
-        Some((scheme, Some((_, rest)))) => format!("{scheme}://{rest}"),
-        _ => front.to_owned(),
-    };
+    let mut out = without_user(front);
     for (at, part) in query
         .into_iter()
         .flat_map(|query| query.split('&'))
@@ -67,4 +61,40 @@ fn masked(url: &str) -> String {
         out.push_str("***");
     }
     out
+}
+
+/// A URL without user information; a path stays as it is.
+fn without_user(url: &str) -> String {
+    let whole = url.split_once("://").filter(|_| !url.starts_with('/'));
+    let Some((scheme, rest)) = whole else {
+        return url.to_owned();
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    format!("{scheme}://{}{path}", host_of(authority))
+}
+
+/// An authority without user information.
+fn host_of(authority: &str) -> &str {
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn user_information_goes_and_paths_stay() {
+        let cases = [
+            ("https://user:pw@site/@name?q=1", "https://site/@name?q=***"),
+            ("https://site/@name/article", "https://site/@name/article"),
+            ("https://a@b:c@site", "https://site"),
+            ("/x://y@/admin", "/x://y@/admin"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(masked(url), shown);
+        }
+    }
 }
