@@ -17,7 +17,8 @@ use crate::engine::balance::policy::Policy;
 use crate::engine::balance::set::{MAX_TARGETS, SetError};
 use crate::engine::balance::settings::{HealthCheck, TargetSettings};
 use crate::engine::mailbox::Mailbox;
-use crate::engine::target::{Target, TargetError, request_target};
+use crate::engine::policy::path::request_target;
+use crate::engine::target::{Target, TargetError};
 
 /// What a target gets where it has nothing of its own.
 pub(super) struct Defaults {

@@ -8,7 +8,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Uri};
 use http::{Request as HttpRequest, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use super::policy::response::check_framing;
 use super::policy::retry::is_idempotent;
 use super::relay::{Relay, Request};
 use super::report::Observer;
-use super::target::{Target, origin_form};
+use super::target::Target;
 use super::timer::poll_due;
 use super::upstream::failure;
 use super::upstream::lease::Lease;
@@ -223,7 +223,7 @@ const HEAD_LIMIT: usize = 1024 * 1024;
 fn message(request: &Request, to: &Destination, body: RequestBody) -> HttpRequest<RequestBody> {
     let mut message = HttpRequest::new(body);
     *message.method_mut() = request.method.clone();
-    *message.uri_mut() = origin_form(to.path.clone());
+    *message.uri_mut() = Uri::from(to.path.clone());
     *message.version_mut() = Version::HTTP_11;
     let mut headers = request.headers.clone();
     match request.framing {

@@ -12,11 +12,12 @@ use super::attempt::{Answer, Destination};
 use super::balance::turn::Turn;
 use super::body::{RequestBody, ResponseBody, Source};
 use super::error::{Error, Kind};
+use super::policy::path::request_target;
 use super::policy::redirect::{MAX_REDIRECTS, keeps_credentials, redirect};
 use super::policy::request::Framing;
 use super::relay::{Relay, Request};
 use super::report::{Observer, Provenance};
-use super::target::{Target, request_target};
+use super::target::Target;
 use super::websocket::Switched;
 use super::websocket::handshake::Handshake;
 

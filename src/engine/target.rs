@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::uri::{Authority, InvalidUri, PathAndQuery, Uri};
+use http::uri::{Authority, PathAndQuery};
 use percent_encoding::{
     AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
 use url::Url;
 
-use super::policy::path::climbs;
+use super::policy::path::{NOT_IN_A_URI, climbs, request_target};
 use super::policy::request::BadRequest;
 
 /// What must be encoded to put a socket's path where a host stands (RFC 3986 §2.3).
@@ -304,32 +304,6 @@ impl Target {
         }
         request_target(joined)
     }
-}
-
-/// What a URI cannot carry although servers let it in (RFC 3986 §2).
-const NOT_IN_A_URI: &AsciiSet = &AsciiSet::EMPTY.add(b'"').add(b'<').add(b'>').add(b'`');
-
-/// `octets` as a request target: unchanged where they make a URI, else with the octets that a URI
-/// cannot carry percent-encoded, which reads the same at the upstream.
-///
-/// # Errors
-/// [`BadRequest::Target`] for a control character or a space, and for a `#`, which the parser
-/// would cut off with all behind it.
-pub fn request_target(octets: Vec<u8>) -> Result<PathAndQuery, BadRequest> {
-    if octets.iter().any(|b| matches!(b, b'#' | 0x7F | ..=b' ')) {
-        return Err(BadRequest::Target);
-    }
-    let octets = bytes::Bytes::from(octets);
-    let encoded = |_| percent_encode(&octets, NOT_IN_A_URI).to_string().try_into();
-    PathAndQuery::from_maybe_shared(octets.clone())
-        .or_else(encoded)
-        .map_err(|_: InvalidUri| BadRequest::Target)
-}
-
-/// The URI of a request in origin form.
-#[must_use]
-pub fn origin_form(target: PathAndQuery) -> Uri {
-    Uri::from(target)
 }
 
 /// The path of a URL text, octets as they stand there.

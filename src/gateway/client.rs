@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
 use super::watch::Watch;
+use crate::engine::timer::Timer;
 use crate::engine::upstream::socket::Stream;
 
 /// How long a client that is still sending may go on after its answer, which a reset would take
@@ -43,7 +43,7 @@ pub struct ClientIo {
     stream: Stream,
     watch: Arc<Watch>,
     manners: Arc<Manners>,
-    linger: Option<Pin<Box<Sleep>>>,
+    linger: Timer,
 }
 
 impl ClientIo {

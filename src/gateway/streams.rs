@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use crate::engine::timer::poll_due;
+use crate::engine::timer::{Timer, poll_due};
 
 /// For whom an answer waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pin_project! {
         patience: Duration,
         // Since when the client takes nothing of what it is offered.
         offered_at: Option<Instant>,
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: Timer,
     }
 }
 

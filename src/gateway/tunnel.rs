@@ -14,7 +14,7 @@ use std::time::Duration;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use self::copy::{Copy, Progress, Receiver};
 use self::frames::Frames;
@@ -22,7 +22,7 @@ use self::pulse::{Due, Pulse};
 use super::watch::{Order, Presence};
 use crate::engine::config::WebSockets;
 use crate::engine::report::Provenance;
-use crate::engine::timer::poll_due;
+use crate::engine::timer::{Timer, poll_due};
 use crate::engine::websocket::message::{FAILED, GOING_AWAY, TOO_BIG};
 use crate::engine::websocket::socket::{Io, Switching};
 
@@ -102,7 +102,7 @@ struct Joined {
     pulse: Pulse,
     /// When it is over whatever happens.
     deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     web_socket: bool,
 }
 

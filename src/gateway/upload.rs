@@ -11,11 +11,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
-use tokio::time::{Sleep, timeout};
+use tokio::time::timeout;
 
 use super::client::Manners;
 use super::metrics::Counter;
 use crate::engine::error::{Error, Kind};
+use crate::engine::timer::Timer;
 
 /// How long the last frame of a body may take whose octets have all come.
 const LAST_FRAME: Duration = Duration::from_secs(1);
@@ -73,7 +74,7 @@ pub struct Upload {
     /// Octets that may still come.
     room: u64,
     idle: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     verdict: Arc<Verdict>,
     manners: Arc<Manners>,
     ended: bool,

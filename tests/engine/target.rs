@@ -1,7 +1,8 @@
 //! One target: its URL, its Host, and how paths are joined to it octet by octet.
 
+use asgi_relay::engine::policy::path::request_target;
 use asgi_relay::engine::policy::request::BadRequest;
-use asgi_relay::engine::target::{Target, request_target};
+use asgi_relay::engine::target::Target;
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 

@@ -14,7 +14,8 @@ use super::set::Balancer;
 use super::settings::HealthCheck;
 use crate::engine::body::Source;
 use crate::engine::error::{Error, Kind};
-use crate::engine::target::{Target, origin_form, request_target};
+use crate::engine::policy::path::request_target;
+use crate::engine::target::Target;
 use crate::engine::upstream::connect::{Connection, Connector, Purpose};
 use crate::engine::upstream::failure;
 use crate::engine::upstream::sender::{Sender, multiplexed};
@@ -130,7 +131,7 @@ async fn head(
     let path = request_target(path.into_bytes()).map_err(|_| malformed())?;
     let mut request = Request::new(Source::Empty.body().ok_or_else(malformed)?);
     *request.method_mut() = check.method.clone();
-    *request.uri_mut() = origin_form(path);
+    *request.uri_mut() = path.into();
     let headers = request.headers_mut();
     headers.insert(HOST, target.authority().clone());
     headers.insert(USER_AGENT, NAME);

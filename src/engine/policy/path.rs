@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+use http::uri::{InvalidUri, PathAndQuery};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode, utf8_percent_encode};
+
+use super::request::BadRequest;
 
 /// What must be encoded to make a `raw_path` from a decoded `path` (RFC 3986 §3.3: `pchar` and
 /// `/` stand as they are; `%` itself is encoded, as the path was decoded once).
@@ -208,6 +211,26 @@ pub fn climbs(path: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// What a URI cannot carry although servers let it in (RFC 3986 §2).
+pub const NOT_IN_A_URI: &AsciiSet = &AsciiSet::EMPTY.add(b'"').add(b'<').add(b'>').add(b'`');
+
+/// `octets` as a request target: unchanged where they make a URI, else with the octets that a URI
+/// cannot carry percent-encoded, which reads the same at the upstream.
+///
+/// # Errors
+/// [`BadRequest::Target`] for a control character or a space, and for a `#`, which the parser
+/// would cut off with all behind it.
+pub fn request_target(octets: Vec<u8>) -> Result<PathAndQuery, BadRequest> {
+    if octets.iter().any(|b| matches!(b, b'#' | 0x7F | ..=b' ')) {
+        return Err(BadRequest::Target);
+    }
+    let octets = bytes::Bytes::from(octets);
+    let encoded = |_| percent_encode(&octets, NOT_IN_A_URI).to_string().try_into();
+    PathAndQuery::from_maybe_shared(octets.clone())
+        .or_else(encoded)
+        .map_err(|_: InvalidUri| BadRequest::Target)
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::engine::error::{Error, Kind};
+use crate::engine::timer::Timer;
 
 /// A stream socket of either family.
 #[derive(Debug)]
@@ -205,7 +206,7 @@ impl Drop for Socket {
 pub struct SocketIo {
     socket: Arc<Socket>,
     write_idle: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// The peer no longer listens. It may still have answered (413, say, before the upload was
     /// complete), so what is written goes nowhere until the reading side finds the end.
     deaf_peer: bool,

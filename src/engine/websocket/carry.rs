@@ -1,11 +1,10 @@
 //! An open WebSocket: messages both ways, pings, timeouts, and the close.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
 use super::peer::{Fault, Peer};
@@ -15,7 +14,7 @@ use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE};
 use crate::engine::relay::Relay;
 use crate::engine::report::Provenance;
-use crate::engine::timer::poll_due;
+use crate::engine::timer::{Timer, poll_due};
 
 /// How a session ends.
 enum Outcome {
@@ -51,7 +50,7 @@ pub(super) struct Session<'a> {
     busy: Instant,
     /// When a client that has left has waited long enough for its last messages to go.
     patience: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 impl<'a> Session<'a> {

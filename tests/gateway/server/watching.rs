@@ -145,26 +145,25 @@ fn request_ids_are_passed_on_or_made() {
     assert_eq!(client.get("/", &long).1.len(), 32);
 }
 
-#[test]
-fn nobody_waits_for_a_reader_of_the_log_that_has_stopped() {
-    let folder = Folder::new("stuck");
+/// A log into a pipe, and its reader, which reads nothing; without it the pipe could not be opened.
+fn stopped_reader(folder: &Folder) -> (AccessLog, std::fs::File) {
     let path = folder.0.join("log");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
-    // Reads nothing; without it the file could not be opened.
+    let made = Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
     let both_ways = OpenOptions::new().read(true).write(true).open(&path);
     let settings = AccessLog {
         format: LogFormat::Combined,
         path: Some(path),
     };
-    let opened = open(Some(&settings)).unwrap();
+    (settings, both_ways.unwrap())
+}
+
+#[test]
+fn nobody_waits_for_a_reader_of_the_log_that_has_stopped() {
+    let folder = Folder::new("stuck");
+    let (settings, both_ways) = stopped_reader(&folder);
     let writer = Writer::start().unwrap();
-    writer.configure(opened);
+    writer.configure(open(Some(&settings)).unwrap());
     // More than the pipe holds, and then more than the queue does.
     writer.log().write(entry("a".repeat(200_000)));
     while writer.log().dropped() == 0 {
@@ -200,19 +199,7 @@ fn entry(target: String) -> Entry {
 fn what_waits_for_the_log_is_bounded_in_octets_too() {
     let writer = Writer::start().unwrap();
     let folder = Folder::new("large");
-    let path = folder.0.join("log");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let both_ways = OpenOptions::new().read(true).write(true).open(&path);
-    let settings = AccessLog {
-        format: LogFormat::Combined,
-        path: Some(path),
-    };
+    let (settings, both_ways) = stopped_reader(&folder);
     writer.configure(open(Some(&settings)).unwrap());
     let mut written = 0;
     while writer.log().dropped() == 0 {
