@@ -183,13 +183,6 @@ impl Handle {
         };
         let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
         let fresh = bind_all(wanted().filter(|bind| !is_old(bind)), workers)?;
-        let bound = state.listening.iter().cloned();
-        let bound = bound.chain(
-            fresh
-                .iter()
-                .map(|one| (one.bind.clone(), one.address.clone())),
-        );
-        blueprint.bound(&bound.collect::<Vec<_>>());
         // Nothing can fail from here on.
         self.writer.configure(opened);
         state.listening.extend(fresh.iter().map(Bound::place));

@@ -6,19 +6,18 @@ mod frames;
 mod pulse;
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use self::copy::{Copy, Progress, Receiver};
 use self::frames::Frames;
 use self::pulse::{Due, Pulse};
+use super::rewound::Rewound;
 use super::watch::{Order, Presence};
 use crate::engine::config::WebSockets;
 use crate::engine::report::Provenance;
@@ -57,6 +56,8 @@ async fn run(tunnel: Tunnel) {
     let (Ok(client), Ok((upstream, early))) = (client, upstream) else {
         return;
     };
+    let mut upstream = Rewound::new(upstream);
+    upstream.give_back(early);
     let settings = tunnel.settings;
     let copy = |receiver| {
         let most = settings.max_message_size.map(|most| most as u64);
@@ -65,10 +66,7 @@ async fn run(tunnel: Tunnel) {
     let interval = settings.ping_interval.filter(|_| tunnel.web_socket);
     let mut joined = Joined {
         client: TokioIo::new(client),
-        upstream: Early {
-            octets: early,
-            io: upstream,
-        },
+        upstream,
         up: copy(Receiver::Upstream),
         down: copy(Receiver::Client),
         active_at: Instant::now(),
@@ -93,7 +91,7 @@ async fn run(tunnel: Tunnel) {
 
 struct Joined {
     client: TokioIo<Upgraded>,
-    upstream: Early,
+    upstream: Rewound<Box<dyn Io>>,
     up: Copy,
     down: Copy,
     /// When something of a message passed last.
@@ -201,50 +199,5 @@ impl Joined {
             Due::Ask => (self.up.is_held_up() || self.up.can_ask()).then_some(now),
         };
         [self.idle_at(), pulse].into_iter().flatten().min()
-    }
-}
-
-/// A connection of which something has been read already.
-struct Early {
-    octets: bytes::Bytes,
-    io: Box<dyn Io>,
-}
-
-impl AsyncRead for Early {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.octets.is_empty() {
-            return Pin::new(&mut self.io).poll_read(context, buffer);
-        }
-        let count = self.octets.len().min(buffer.remaining());
-        buffer.put_slice(&self.octets.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Early {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, octets)
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
