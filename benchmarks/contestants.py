@@ -80,7 +80,21 @@ CONTESTANTS = (
         program="nginx",
         scenarios=(*HTTP, *WEBSOCKETS, *GATEWAYS),
     ),
+    Contestant(
+        "nginx-headers",
+        "nginx, the gateway's headers",
+        None,
+        program="nginx",
+        scenarios=("gw-get", "gw-post"),
+    ),
     Contestant("haproxy", "HAProxy, one thread", None, program="haproxy", scenarios=GATEWAYS),
+    Contestant(
+        "haproxy-headers",
+        "HAProxy, the gateway's headers",
+        None,
+        program="haproxy",
+        scenarios=("gw-get", "gw-post"),
+    ),
 )
 BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
 

@@ -2,12 +2,14 @@
 
 All keep 100 connections to the upstream, pass responses on as they come, tell the upstream the
 client's address, write no access log, and take TLS 1.2 and 1.3 with their own defaults for
-ciphers, sessions and tickets.
+ciphers, sessions and tickets. Two of them tell it no more than that, unless they are started with
+the headers that `asgi-relay serve` sends of its own accord.
 """
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.apps import settings
@@ -59,6 +61,7 @@ NGINX = """
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_header;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            {more}
             proxy_buffering off;
             proxy_buffer_size 16k;
             proxy_buffers 8 16k;
@@ -70,6 +73,10 @@ NGINX_TLS = """listen {host}:{port} ssl backlog=2048;
         ssl_certificate {chain};
         ssl_certificate_key {key};
         ssl_protocols TLSv1.2 TLSv1.3;"""
+# What the gateway tells an upstream beside the client's address.
+NGINX_MORE = """proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Request-Id $request_id;"""
 
 # Its buffers have 16 kB of their own accord.
 HAPROXY = """
@@ -89,10 +96,15 @@ defaults
 frontend clients
     bind {host}:{port} backlog 2048
     {tls}
+    {more}
     default_backend target
 backend target
     server target {target} pool-max-conn {kept} pool-purge-delay {kept_seconds:g}s
 """
+HAPROXY_MORE = """http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    unique-id-format %[uuid()]
+    unique-id-header X-Request-Id"""
 HAPROXY_TLS = "bind {host}:{port} ssl crt {both} backlog 2048"
 
 
@@ -102,17 +114,25 @@ def start_asgi_relay(setting: Setting, target: str) -> Server:
     return Server("asgi-relay serve", argv, port, tls_port=tls_port)
 
 
-def start_haproxy(setting: Setting, target: str) -> Server:
+def start_haproxy(setting: Setting, target: str, more: str = "") -> Server:
     port, tls_port, config = _configure(
-        "haproxy", HAPROXY, HAPROXY_TLS, setting, target.removeprefix("http://")
+        "haproxy",
+        HAPROXY.replace("{more}", more),
+        HAPROXY_TLS,
+        setting,
+        target.removeprefix("http://"),
     )
     argv = [setting.tools["haproxy"], "-q", "-db", "-f", str(config)]
     return Server("HAProxy", argv, port, tls_port=tls_port)
 
 
-def start_nginx_proxy(setting: Setting, target: str) -> Server:
+def start_nginx_proxy(setting: Setting, target: str, more: str = "") -> Server:
     port, tls_port, config = _configure(
-        "nginx", NGINX, NGINX_TLS, setting, target.removeprefix("http://")
+        "nginx",
+        NGINX.replace("{more}", more),
+        NGINX_TLS,
+        setting,
+        target.removeprefix("http://"),
     )
     nginx, http = setting.tools["nginx"], config.read_text()
     return start_nginx(f"proxy-{port}", nginx, setting.directory, port, http, tls_port=tls_port)
@@ -145,6 +165,8 @@ def _configure(
 STARTERS: dict[str, Callable[[Setting, str], Server]] = {
     "gateway": start_asgi_relay,
     "nginx": start_nginx_proxy,
+    "nginx-headers": partial(start_nginx_proxy, more=NGINX_MORE),
     "haproxy": start_haproxy,
+    "haproxy-headers": partial(start_haproxy, more=HAPROXY_MORE),
 }
 """Those contestants that are no ASGI app, by key."""

@@ -17,7 +17,9 @@ LABELS = {
     "lilya": "Lilya's Relay",
     "aiohttp": "aiohttp by hand",
     "pyreqwest": "pyreqwest by hand",
+    "nginx-headers": "nginx with the gateway's headers",
     "haproxy": "HAProxy",
+    "haproxy-headers": "HAProxy with the gateway's headers",
     "floor": "floor: no upstream",
     "fastapi-floor": "floor: FastAPI alone",
 }

@@ -55,7 +55,8 @@ def is_drawable(results: Results) -> bool:
 
 def _rows(results: Results, panel: Panel) -> Rows:
     rows = Rows.of(results, panel)
-    return Rows(sorted(rows.peers, key=lambda one: ORDER.index(one.key)), [])
+    drawn = (one for one in rows.peers if one.key in ORDER)
+    return Rows(sorted(drawn, key=lambda one: ORDER.index(one.key)), [])
 
 
 def draw_gateway(results: Results) -> str:

@@ -49,6 +49,11 @@ IN_FASTAPI = {
 }
 IN_FASTAPI_ROWS = PEER_ROWS[:2]
 GATEWAYS = {"gateway": "`asgi-relay serve`", "nginx": "nginx", "haproxy": "HAProxy"}
+SAME_HEADERS = {
+    "gateway": "`asgi-relay serve`",
+    "nginx-headers": "nginx",
+    "haproxy-headers": "HAProxy",
+}
 GATEWAY_ROWS = (
     Row("small GET, requests/s", "gw-get", REQUESTS),
     Row("CPU for each, µs", "gw-get", CPU),
@@ -63,6 +68,7 @@ GATEWAY_ROWS = (
     Row("CPU for each, µs", "gw-ws-echo", CPU_PER_MESSAGE),
     Row("idle connection, KiB", "gw-idle", CONNECTION),
 )
+SAME_HEADERS_ROWS = GATEWAY_ROWS[:4]
 WORDS = {("lilya", "ws-echo", MESSAGES): "never connects"}
 
 
@@ -79,6 +85,9 @@ def block(results: Results) -> str:
         "![asgi-relay serve beside nginx and HAProxy: requests, downloads, TLS, WebSockets, "
         "memory](docs/images/gateway.svg)",
         _table(results, GATEWAYS, GATEWAY_ROWS),
+        "nginx and HAProxy tell the upstream the client's address; the gateway also tells the "
+        "scheme, the host and the request's name. Where all three do:",
+        _table(results, SAME_HEADERS, SAME_HEADERS_ROWS),
         _unreached(results),
     ]
     return "".join(f"{part}\n\n" for part in parts if part).removesuffix("\n")
