@@ -97,7 +97,7 @@ impl Relay {
                 Err(error) => Err(error),
             };
             match head {
-                Ok(mut response) => {
+                Ok((mut response, arrived)) => {
                     let switched = match &request.handshake {
                         None => None,
                         Some(handshake) => switched(handshake, &lease, &mut response)?,
@@ -106,7 +106,6 @@ impl Relay {
                     // Before the connection could be kept: two readers may see two bodies here.
                     check_framing(&head.headers)?;
                     let mut body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
-                    let arrived = Instant::now();
                     body.read_ahead().await;
                     return Ok(Box::new(Answer {
                         status: head.status,
@@ -147,7 +146,7 @@ impl Relay {
     ) -> Result<Sending<impl Future<Output = sender::Answer> + use<>>, Error> {
         let sent = message.body().progress();
         if let Some(socket) = lease.socket() {
-            socket.bound_head(Some(HEAD_LIMIT));
+            socket.bound_head(HEAD_LIMIT);
         }
         if lease.is_multiplexed() {
             multiplexed(&mut message, secure)?;
@@ -157,13 +156,13 @@ impl Relay {
         Ok(Sending { sent, response })
     }
 
-    /// Waits for the head of the response.
+    /// Waits for the head of the response; when it came.
     async fn head(
         &self,
         lease: &mut Lease,
         sent: Option<&Sent>,
         response: impl Future<Output = sender::Answer>,
-    ) -> Result<http::Response<Incoming>, Error> {
+    ) -> Result<(http::Response<Incoming>, Instant), Error> {
         let mut response = pin!(response);
         if let Some(sent) = sent
             && let Some(result) = until_sent(sent, &mut response).await
@@ -188,14 +187,20 @@ fn closed() -> Error {
     Error::not_sent(Kind::Read, "the connection was closed")
 }
 
-fn arrived(lease: &Lease, result: sender::Answer) -> Result<http::Response<Incoming>, Error> {
-    if let (Ok(_), Some(socket)) = (&result, lease.socket()) {
-        socket.bound_head(None);
+fn arrived(
+    lease: &Lease,
+    result: sender::Answer,
+) -> Result<(http::Response<Incoming>, Instant), Error> {
+    match result {
+        Ok(response) => {
+            let at = lease.socket().map(Socket::head_came);
+            Ok((response, at.unwrap_or_else(Instant::now)))
+        }
+        Err(mut failed) => Err(match failed.take_message() {
+            Some(_) => closed(),
+            None => failure::head(failed.error()),
+        }),
     }
-    result.map_err(|mut failed| match failed.take_message() {
-        Some(_) => closed(),
-        None => failure::head(failed.error()),
-    })
 }
 
 /// The connection behind a 101; `None` for any other answer to a handshake.

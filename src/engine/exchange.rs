@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, SET_COOKIE};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout};
 use url::Position;
@@ -148,7 +148,7 @@ impl Relay {
         request: &mut Request,
     ) -> Result<Destination, Error> {
         let (prepared_for, target) = (&self.config.target, turn.member().target());
-        if request.own_host && request.headers.get(HOST) != Some(target.authority()) {
+        if request.own_host && !comes_first(&request.headers, target.authority()) {
             let authority = target.authority().clone();
             request.headers.insert(HOST, authority);
         }
@@ -259,6 +259,11 @@ impl Request {
         }
         (next.to, next.body)
     }
+}
+
+/// Whether the Host is this one, at its usual place: a look at the first line is all that takes.
+fn comes_first(headers: &HeaderMap, host: &HeaderValue) -> bool {
+    headers.iter().next() == Some((&HOST, host))
 }
 
 /// What a redirect makes of a request.

@@ -68,23 +68,40 @@ impl ResponsePolicy {
 
     fn filtered(
         &self,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         also: impl Fn(&HeaderName) -> bool,
     ) -> Result<HeaderMap, Error> {
-        let nominees = nominees(&headers)?;
-        let passes = |name: &HeaderName| {
-            (!is_hop_by_hop(name) || (self.trailers && *name == TRAILER))
-                && (self.dropped.is_empty() || !self.dropped.contains_key(name))
-                && (nominees.is_empty() || !nominees.contains_key(name) || *name == CONTENT_LENGTH)
-                && self
+        let mut seen = Seen::default();
+        let mut place = Place::Nowhere;
+        let refused = |name: &HeaderName| {
+            (is_hop_by_hop(name) && !(self.trailers && *name == TRAILER))
+                || (!self.dropped.is_empty() && self.dropped.contains_key(name))
+                || self
                     .allowed
                     .as_ref()
-                    .is_none_or(|set| set.contains_key(name))
-                && also(name)
+                    .is_some_and(|set| !set.contains_key(name))
+                || !also(name)
         };
-        let mut headers = kept(headers, passes);
-        if let Some(length) = headers.get(CONTENT_LENGTH)
-            && (headers.len() > headers.keys().len() || length.as_bytes().contains(&b','))
+        for (name, value) in &headers {
+            seen.look(name, value)?;
+            place.found(name, refused(name));
+        }
+        let nominated =
+            |name: &HeaderName| seen.nominees.contains_key(name) && *name != CONTENT_LENGTH;
+        let mut headers = match place {
+            _ if !seen.nominees.is_empty() => {
+                without(headers, |name| refused(name) || nominated(name))
+            }
+            Place::Nowhere => headers,
+            Place::Last(name) => {
+                let name = name.clone();
+                headers.remove(name);
+                headers
+            }
+            Place::Anywhere => without(headers, refused),
+        };
+        if (seen.lengths > 1 || seen.listed)
+            && let Some(length) = headers.get(CONTENT_LENGTH)
         {
             let length = one_length(length);
             headers.insert(CONTENT_LENGTH, length);
@@ -93,40 +110,61 @@ impl ResponsePolicy {
     }
 }
 
-/// The names that `Connection` nominates as hop-by-hop.
-fn nominees(headers: &HeaderMap) -> Result<NameSet, Error> {
-    let mut nominees = NameSet::default();
-    for value in headers.get_all(CONNECTION) {
-        // Nearly all there is, and names nothing.
-        let usual = |word: &[u8]| value.as_bytes().eq_ignore_ascii_case(word);
-        if usual(b"keep-alive") || usual(b"close") {
-            continue;
-        }
-        if !nominated(value.as_bytes(), &mut nominees) {
-            return Err(Error::new(Kind::Protocol, "too many names in Connection"));
-        }
-    }
-    Ok(nominees)
+/// What a look at every line tells.
+#[derive(Default)]
+struct Seen {
+    /// The names that `Connection` nominates as hop-by-hop.
+    nominees: NameSet,
+    /// Lines with `Content-Length`.
+    lengths: usize,
+    /// One of them is a list.
+    listed: bool,
 }
 
-/// The headers whose names pass, in their order. `HeaderMap::remove` puts the last one into the
-/// gap, so it serves for the last one alone, which is where many servers have `Connection`.
-fn kept(mut headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let mut refused = headers.keys().filter(|name| !passes(name));
-    let Some(first) = refused.next() else {
-        return headers;
-    };
-    if headers.keys().last() == Some(first) {
-        let last = first.clone();
-        headers.remove(last);
-        return headers;
+impl Seen {
+    fn look(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Error> {
+        let octets = value.as_bytes();
+        if *name == CONTENT_LENGTH {
+            self.lengths += 1;
+            self.listed |= octets.contains(&b',');
+        } else if *name == CONNECTION {
+            // Nearly all there is, and names nothing.
+            let usual = |word: &[u8]| octets.eq_ignore_ascii_case(word);
+            if !usual(b"keep-alive") && !usual(b"close") && !nominated(octets, &mut self.nominees) {
+                return Err(Error::new(Kind::Protocol, "too many names in Connection"));
+            }
+        }
+        Ok(())
     }
+}
+
+/// Where the lines stand that do not pass. `HeaderMap::remove` puts the last name into the gap, so
+/// it serves for that one alone, which is where many servers have `Connection`.
+enum Place<'a> {
+    Nowhere,
+    /// This name's, behind all others.
+    Last(&'a HeaderName),
+    Anywhere,
+}
+
+impl<'a> Place<'a> {
+    fn found(&mut self, name: &'a HeaderName, refused: bool) {
+        match self {
+            Self::Nowhere if refused => *self = Self::Last(name),
+            Self::Last(last) if !refused || *last != name => *self = Self::Anywhere,
+            _ => {}
+        }
+    }
+}
+
+/// The other headers, in their order.
+fn without(headers: HeaderMap, refused: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut rest = HeaderMap::with_capacity(headers.len());
     let mut current = None;
     // A name comes with the first of its values.
     for (name, value) in headers {
         current = name.or(current);
-        if let Some(name) = current.as_ref().filter(|name| passes(name)) {
+        if let Some(name) = current.as_ref().filter(|name| !refused(name)) {
             rest.append(name.clone(), value);
         }
     }
@@ -150,10 +188,12 @@ fn one_length(value: &HeaderValue) -> HeaderValue {
 /// # Errors
 /// [`Kind::Protocol`].
 pub fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else {
+    // Rare, and a look at some names costs less than to ask the map.
+    if headers.keys().all(|name| *name != TRANSFER_ENCODING) {
         return Ok(());
-    };
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next();
     if headers.contains_key(CONTENT_LENGTH) {
         let detail = "both Content-Length and Transfer-Encoding";
         return Err(Error::new(Kind::Protocol, detail));
@@ -164,7 +204,7 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
             .trim_ascii()
             .eq_ignore_ascii_case(b"chunked")
     };
-    if !chunked(coding) || codings.next().is_some() {
+    if !coding.is_some_and(chunked) || codings.next().is_some() {
         return Err(Error::new(
             Kind::Protocol,
             "a Transfer-Encoding other than chunked",
