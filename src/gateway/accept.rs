@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle as Task;
 
-use super::bind::Listening;
+use super::bind::{self, Listening};
 use super::config::settings::Bind;
 use super::connection::{Accepted, Door, serve};
 use super::worker::Worker;
@@ -103,7 +103,7 @@ async fn admit(
         if let Some(permit) = worker.gate.try_enter(worker.limits().max_connections) {
             break permit;
         }
-        worker.registry.evict();
+        worker.gate.make_room(&worker.registry);
         // Some may be idle by then.
         let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
     };
@@ -161,13 +161,19 @@ impl Acceptor {
                 let Ok(socket) = socket.into_std() else {
                     return found;
                 };
-                while let Ok((stream, address)) = socket.accept() {
-                    let _ = stream.set_nodelay(true);
-                    let ready = stream.set_nonblocking(true);
-                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
-                        found.push((Stream::Tcp(stream), Some(address.ip())));
+                let mut take = || {
+                    while let Ok((stream, address)) = socket.accept() {
+                        let _ = stream.set_nodelay(true);
+                        let ready = stream.set_nonblocking(true);
+                        if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
+                            found.push((Stream::Tcp(stream), Some(address.ip())));
+                        }
                     }
-                }
+                };
+                take();
+                // Only now, so that nobody is ignored for long.
+                bind::shut(&socket);
+                take();
             }
             Self::Unix(socket) => {
                 let Ok(socket) = socket.into_std() else {

@@ -7,7 +7,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+#[cfg(target_os = "linux")]
+use socket2::SockFilter;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::config::settings::Bind;
 use super::plan::PlanError;
@@ -18,6 +20,10 @@ const BACKLOG: i32 = 4096;
 /// Silence after which the system asks whether a client is still there, how often then, and how
 /// many times: what a tunnel would not notice by itself.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+
+/// Whether the system deals connections out among sockets with the same port. Then a reload, too, can
+/// listen at a host before it leaves another one at the same port.
+const SHARED: bool = cfg!(target_os = "linux");
 
 /// A listening socket.
 #[derive(Debug)]
@@ -45,15 +51,75 @@ impl Bound {
     pub fn place(&self) -> (Bind, String) {
         (self.bind.clone(), self.address.clone())
     }
+
+    fn listen(&self) -> Result<(), PlanError> {
+        self.sockets.iter().try_for_each(|socket| match socket {
+            Listening::Tcp(socket) => SockRef::from(socket)
+                .listen(BACKLOG)
+                .map_err(|error| PlanError::Bind(text_of(&self.bind), error)),
+            Listening::Unix(_) => Ok(()),
+        })
+    }
 }
 
-/// Binds an address for that many workers.
+/// What a gateway listens on already.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// What it is about to leave, so that what overlaps may be taken over.
+    pub leaving: Vec<SocketAddr>,
+    /// What it stays at.
+    pub staying: Vec<SocketAddr>,
+}
+
+impl Own {
+    /// Whether nobody but a listener that leaves need be in the way.
+    fn may_take(&self, address: SocketAddr) -> bool {
+        let overlap = |own: &SocketAddr| overlap(*own, address);
+        self.leaving.iter().any(overlap) && !self.staying.iter().any(overlap)
+    }
+}
+
+/// Whether connections to one address may be meant for the other, too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // That of IPv6 is for IPv4, too.
+    let takes = |all: SocketAddr, other: SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || other.is_ipv4())
+    };
+    one.port() == other.port() && (one.ip() == other.ip() || takes(one, other) || takes(other, one))
+}
+
+/// Binds addresses for that many workers, all or none: nobody can connect to any before all are
+/// there.
 ///
 /// # Errors
 /// [`PlanError::Bind`].
-pub fn bind(bind: &Bind, workers: usize) -> Result<Bound, PlanError> {
+pub fn bind_all<'a>(
+    binds: impl Iterator<Item = &'a Bind>,
+    workers: usize,
+    mut own: Own,
+) -> Result<Vec<Bound>, PlanError> {
+    let mut all: Vec<Bound> = Vec::new();
+    let make = || {
+        for one in binds {
+            let bound = bind(one, workers, &own)?;
+            own.staying.extend(bound.address.parse::<SocketAddr>());
+            all.push(bound);
+        }
+        all.iter().try_for_each(Bound::listen)
+    };
+    match make() {
+        Ok(()) => Ok(all),
+        Err(error) => {
+            // Nothing is left behind, in the file system either.
+            all.iter().for_each(|one| unbind(&one.bind));
+            Err(error)
+        }
+    }
+}
+
+fn bind(bind: &Bind, workers: usize, own: &Own) -> Result<Bound, PlanError> {
     match bind {
-        Bind::Tcp { host, port, .. } => bind_tcp(bind, host, *port, workers),
+        Bind::Tcp { host, port, .. } => bind_tcp(bind, host, *port, workers, own),
         Bind::Unix(path) => bind_unix(bind, path, workers),
     }
     .map_err(|error| PlanError::Bind(text_of(bind), error))
@@ -69,30 +135,25 @@ pub fn text_of(bind: &Bind) -> String {
     }
 }
 
-fn bind_tcp(bind: &Bind, host: &str, port: u16, workers: usize) -> io::Result<Bound> {
+fn bind_tcp(bind: &Bind, host: &str, port: u16, workers: usize, own: &Own) -> io::Result<Bound> {
     let mut found = (host, port).to_socket_addrs()?;
     let mut address = found
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
     // Whoever shares ports shares this one, too, without a word: ask alone first.
-    let alone = socket(address, false)?;
-    address.set_port(
-        alone
-            .local_addr()?
-            .as_socket()
-            .map_or(port, |own| own.port()),
-    );
-    drop(alone);
-    let shared = cfg!(target_os = "linux") && workers > 1;
+    match socket(address, false) {
+        Ok(alone) => {
+            let found = alone.local_addr()?.as_socket();
+            address.set_port(found.map_or(port, |found| found.port()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && own.may_take(address) => {}
+        Err(error) => return Err(error),
+    }
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let listener = match sockets.first() {
-            Some(Listening::Tcp(first)) if !shared => first.try_clone()?,
-            _ => {
-                let socket = socket(address, shared)?;
-                socket.listen(BACKLOG)?;
-                socket.into()
-            }
+            Some(Listening::Tcp(first)) if !SHARED => first.try_clone()?,
+            _ => socket(address, SHARED)?.into(),
         };
         sockets.push(Listening::Tcp(listener));
     }
@@ -156,10 +217,74 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what [`bind`] has left in the file system.
+/// Has the system ignore who wants to connect from now on, where it can: who is accepted by it between
+/// the last look and the end of the socket is reset. Who is ignored asks again in a second.
+pub fn shut(socket: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        /// In the 14th octet of a segment (RFC 9293 §3.1).
+        const SYN: u32 = 0x02;
+        let filter = [
+            SockFilter::new(0x30, 0, 0, 13),
+            SockFilter::new(0x45, 0, 1, SYN),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        // Without it the moment between is short, too.
+        let _ = SockRef::from(socket).attach_filter(&filter);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
+/// Removes what [`bind_all`] has left in the file system.
 pub fn unbind(bind: &Bind) {
     if let Bind::Unix(path) = bind {
         // It may be gone already.
         let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_where_one_connection_may_be_for_both() {
+        let cases = [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "[::]:80", true),
+            ("[::1]:80", "0.0.0.0:80", false),
+            ("[::1]:80", "[::]:80", true),
+        ];
+        for (one, other, expected) in cases {
+            let found = one.parse().and_then(|one| {
+                let other = other.parse()?;
+                Ok((overlap(one, other), overlap(other, one)))
+            });
+            assert_eq!(found, Ok((expected, expected)), "{one} {other}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_comes_when_a_listener_is_shut_is_not_accepted() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let before = TcpStream::connect(address)?;
+        shut(&listener);
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(300));
+        assert_eq!(
+            late.map_err(|error| error.kind()).err(),
+            Some(io::ErrorKind::TimedOut)
+        );
+        let (_, peer) = listener.accept()?;
+        assert_eq!(peer, before.local_addr()?);
+        Ok(())
     }
 }

@@ -71,8 +71,10 @@ pub struct Accepted {
 /// told.
 pub async fn serve(accepted: Accepted) {
     let worker = Arc::clone(&accepted.worker);
+    let watch = Arc::clone(accepted.presence.watch());
     worker.connections.accepted.increment();
-    if run(accepted).await.is_none() {
+    // Who leaves without a word has failed at nothing.
+    if run(accepted).await.is_none() && watch.is_in_head() {
         worker.connections.failed.increment();
     }
 }
@@ -81,22 +83,23 @@ async fn run(accepted: Accepted) -> Option<()> {
     let Accepted {
         worker,
         door,
-        mut stream,
+        stream,
         mut address,
         presence,
     } = accepted;
     let watch = Arc::clone(presence.watch());
     let limits = worker.limits();
+    let mut io = ClientIo::new(stream, Arc::clone(&watch));
     if door.proxy_protocol {
-        let header = within(limits.header_timeout, proxy_protocol::read(&mut stream));
+        let header = within(limits.header_timeout, proxy_protocol::read(&mut io));
         match Box::pin(unless_told(&watch, header)).await?? {
             Ok(Header::Client(client)) => address = Some(client),
             Ok(Header::Local) => {}
             Err(_) => return None,
         }
+        watch.settle();
     }
     let peer = Peer::new(address, door.acceptor.is_some());
-    let io = ClientIo::new(stream, Arc::clone(&watch));
     let service = Service(Arc::new(Client {
         worker,
         redirect_https: door.redirect_https,
@@ -106,7 +109,10 @@ async fn run(accepted: Accepted) -> Option<()> {
     }));
     // Each boxed, so that no connection has room for what another one needs.
     match door.acceptor {
-        None => Box::pin(plain(Rewound::new(io), service, &limits, &watch)).await,
+        None => {
+            Box::pin(plain(Rewound::new(io), service, &limits, &watch)).await;
+            Some(())
+        }
         Some(acceptor) => Box::pin(secure(io, acceptor, service, &limits, &watch)).await,
     }
 }
@@ -128,19 +134,13 @@ async fn secure(
 }
 
 /// Without TLS the first octets tell which HTTP it is.
-async fn plain(
-    mut io: Rewound<ClientIo>,
-    service: Service,
-    limits: &ServerLimits,
-    watch: &Watch,
-) -> Option<()> {
-    let (early, http2) = unless_told(watch, sniff(&mut io)).await?.ok()?;
-    if early.is_empty() {
-        return Some(());
+async fn plain(mut io: Rewound<ClientIo>, service: Service, limits: &ServerLimits, watch: &Watch) {
+    if let Some(Ok((early, http2))) = unless_told(watch, sniff(&mut io)).await
+        && !early.is_empty()
+    {
+        io.give_back(early);
+        serve_http(io, http2, service, limits, watch).await;
     }
-    io.give_back(early);
-    serve_http(io, http2, service, limits, watch).await;
-    Some(())
 }
 
 /// Reads until it is certain whether a client begins with HTTP/2.

@@ -3,15 +3,15 @@
 
 pub(super) mod entry;
 mod line;
+mod sink;
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use self::sink::Sink;
 use super::config::settings::{AccessLog, LogFormat};
 use crate::engine::balance::outcome::Change;
 use crate::engine::report::Event;
@@ -28,8 +28,8 @@ const BATCH: usize = 64 * 1024;
 /// How long the last lines may take at the end: whoever reads them may have stopped doing so.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How requests are written, where they are; without a file to standard output.
-type Opened = Option<(LogFormat, Option<File>)>;
+/// How requests are written, and where to.
+type Opened = Option<(LogFormat, Sink)>;
 
 /// What is known of a request.
 #[derive(Debug, Clone)]
@@ -163,17 +163,16 @@ pub struct Writer {
     over: Mutex<Receiver<()>>,
 }
 
-/// Opens the file of an access log, if it has one.
+/// Opens what an access log is written to; nothing waits for whoever reads it.
 ///
 /// # Errors
 /// What the system says.
 pub fn open(settings: Option<&AccessLog>) -> io::Result<Opened> {
-    let open = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
     let Some(settings) = settings else {
         return Ok(None);
     };
-    let file = settings.path.as_deref().map(open).transpose()?;
-    Ok(Some((settings.format, file)))
+    let sink = settings.path.as_deref().map(Sink::open).transpose()?;
+    Ok(Some((settings.format, sink.unwrap_or_default())))
 }
 
 impl Writer {
@@ -274,7 +273,7 @@ fn write_all(items: &Receiver<Item>, inner: &Inner) {
             inner.queued.fetch_sub(item.size(), Ordering::Relaxed);
             match item {
                 Item::Orders => {
-                    flush(&settings, &mut lines, &mut events);
+                    flush(&mut settings, &mut lines, &mut events, inner);
                     stop |= inner.obey(&mut settings);
                 }
                 Item::Event(event) => line::event(&mut events, &event),
@@ -293,22 +292,23 @@ fn write_all(items: &Receiver<Item>, inner: &Inner) {
                 Err(_) => break,
             }
         }
-        flush(&settings, &mut lines, &mut events);
+        flush(&mut settings, &mut lines, &mut events, inner);
         if inner.overdue.swap(false, Ordering::SeqCst) {
             stop |= inner.obey(&mut settings);
         }
     }
 }
 
-/// Writes what has been gathered. A log that cannot be written to has nowhere to say so.
-fn flush(settings: &Opened, lines: &mut Vec<u8>, events: &mut Vec<u8>) {
-    if !lines.is_empty() {
-        let _ = match settings {
-            Some((_, Some(file))) => (&*file).write_all(lines),
-            _ => io::stdout().lock().write_all(lines),
-        };
-        lines.clear();
+/// Writes what has been gathered. What cannot be written is counted; there is nowhere else to say so.
+fn flush(settings: &mut Opened, lines: &mut Vec<u8>, events: &mut Vec<u8>, inner: &Inner) {
+    if let Some((_, sink)) = settings
+        && !lines.is_empty()
+    {
+        inner
+            .dropped
+            .fetch_add(sink.write(lines), Ordering::Relaxed);
     }
+    lines.clear();
     if !events.is_empty() {
         let _ = io::stderr().lock().write_all(events);
         events.clear();

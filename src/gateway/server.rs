@@ -1,12 +1,13 @@
 //! The gateway as a whole: started, reloaded and drained from any thread.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::admin::{self, Admin};
-use super::bind::{self, Bound, Listening};
+use super::bind::{self, Bound, Listening, Own};
 use super::config::settings::{Bind, Settings};
 use super::gate::Gate;
 use super::log::{self, Writer};
@@ -55,11 +56,11 @@ impl Gateway {
                 port: admin.port,
                 nth: 0,
             };
-            bind::bind(&bind, 1)
+            bind::bind_all([&bind].into_iter(), 1, Own::default())
         });
-        let admin = admin.transpose()?;
+        let admin = admin.transpose()?.and_then(|mut bound| bound.pop());
         let binds = settings.server.listeners.iter().map(|one| &one.bind);
-        let bound = bind_all(binds, workers)?;
+        let bound = bind::bind_all(binds, workers, Own::default())?;
         let listening: Vec<_> = bound.iter().map(Bound::place).collect();
         blueprint.bound(&listening);
         // Where a thread cannot start, it goes and takes the others and the sockets along.
@@ -100,24 +101,6 @@ fn plans(
         Plan::new(blueprint, number, workers, before)
     };
     (0..workers).map(plan).collect()
-}
-
-fn bind_all<'a>(
-    binds: impl Iterator<Item = &'a Bind>,
-    workers: usize,
-) -> Result<Vec<Bound>, PlanError> {
-    let mut bound = Vec::new();
-    for bind in binds {
-        match bind::bind(bind, workers) {
-            Ok(one) => bound.push(one),
-            Err(error) => {
-                // Nothing is left behind, in the file system either.
-                bound.iter().for_each(|one: &Bound| bind::unbind(&one.bind));
-                return Err(error);
-            }
-        }
-    }
-    Ok(bound)
 }
 
 impl Handle {
@@ -182,7 +165,18 @@ impl Handle {
                 .map(|one| &one.bind)
         };
         let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
-        let fresh = bind_all(wanted().filter(|bind| !is_old(bind)), workers)?;
+        let mut own = Own::default();
+        for (bind, address) in &state.listening {
+            let stays = wanted().any(|wanted| wanted == bind);
+            let place = if stays {
+                &mut own.staying
+            } else {
+                &mut own.leaving
+            };
+            place.extend(address.parse::<SocketAddr>());
+        }
+        let added = wanted().filter(|bind| !is_old(bind));
+        let fresh = bind::bind_all(added, workers, own)?;
         // Nothing can fail from here on.
         self.writer.configure(opened);
         state.listening.extend(fresh.iter().map(Bound::place));

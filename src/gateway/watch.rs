@@ -129,7 +129,7 @@ impl Watch {
         self.is_in(Phase::Head)
     }
 
-    /// A TLS handshake is over; what comes next is a request.
+    /// A PROXY header or a TLS handshake is over; what comes next is something else.
     pub fn settle(&self) {
         self.enter(Phase::Idle);
     }
@@ -327,8 +327,8 @@ impl Registry {
         }
     }
 
-    /// Makes room: ends the connection that has been idle for longest.
-    pub fn evict(&self) {
+    /// Makes room: ends the connection that has been idle for longest, if any is.
+    pub fn evict(&self) -> bool {
         let now = self.clock.now();
         let idlest = {
             let connections = self.lock();
@@ -341,9 +341,10 @@ impl Registry {
             idle.min_by_key(|watch| watch.since.load(Ordering::Relaxed))
                 .cloned()
         };
-        if let Some(watch) = idlest {
+        if let Some(watch) = &idlest {
             watch.tell(Order::Leave);
         }
+        idlest.is_some()
     }
 
     /// How many there are.

@@ -106,6 +106,7 @@ impl Thread {
             draining: AtomicBool::new(false),
             connections: ConnectionMetrics::default(),
         });
+        worker.gate.add(Arc::clone(&worker.registry));
         let (commands, received) = unbounded_channel();
         let own = Arc::clone(&worker);
         std::thread::Builder::new()

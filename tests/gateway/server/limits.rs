@@ -134,6 +134,24 @@ fn more_connections_than_allowed_wait() {
 }
 
 #[test]
+fn an_idle_connection_makes_room_whichever_worker_has_it() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 4\n  limits: {{max_connections: \
+         1}}\nroutes: [{{targets: \"{url}\"}}]\n"
+    ));
+    let mut idle = Peer::client(&gateway);
+    assert_eq!(idle.get("/", "").1, b"in");
+    // The system deals them out by chance.
+    for _ in 0..8 {
+        let mut next = Peer::client(&gateway);
+        assert_eq!(next.get("/", "").1, b"in");
+        assert_eq!(idle.ended(), "");
+        idle = next;
+    }
+}
+
+#[test]
 fn clients_that_ask_too_often_are_told_when_to_come_again() {
     let url = Upstream::bind().serve(|_| ok("in"));
     let gateway = start(&format!(

@@ -1,0 +1,119 @@
+//! The access log and the counters of connections.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::server::certificates::{Authority, Folder};
+use crate::server::support::{PATIENCE, Peer, Upstream, ok, settings, start};
+
+#[test]
+fn a_pipe_delays_nobody_whoever_reads_it() {
+    let folder = Folder::new("pipe");
+    let path = folder.0.join("log");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let text = format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\nroutes: [{{targets: \"{url}\"}}]\n\
+         access_log: {{path: {}}}\n",
+        path.display()
+    );
+    let (started, gateway) = channel();
+    thread::spawn({
+        let text = text.clone();
+        move || {
+            let gateway = start(&text);
+            gateway.reload(settings(&text)).unwrap();
+            started.send(gateway).unwrap();
+        }
+    });
+    // Nobody reads it yet.
+    let gateway = gateway.recv_timeout(PATIENCE).unwrap();
+    let mut client = Peer::client(&gateway);
+    let mut ask = |path: &str| assert_eq!(client.get(path, "").1, b"in");
+    let read = |expected: &[&str]| {
+        let mut lines = BufReader::new(File::open(&path).unwrap()).lines();
+        for path in expected {
+            let line = lines.next().unwrap().unwrap();
+            assert!(line.contains(&format!("\"GET {path} HTTP/1.1\"")), "{line}");
+        }
+    };
+    ask("/before");
+    read(&["/before"]);
+    // More than it holds, and nobody reads it any more.
+    let long = format!("/{}", "x".repeat(8000));
+    for _ in 0..20 {
+        ask(&long);
+    }
+    let log = thread::spawn(move || {
+        let mut lines = BufReader::new(File::open(&path).unwrap()).lines();
+        lines.find(|line| line.as_ref().unwrap().contains("GET /after "))
+    });
+    while !log.is_finished() {
+        ask("/after");
+    }
+    assert!(log.join().unwrap().is_some());
+}
+
+#[test]
+fn who_leaves_without_a_word_has_failed_at_nothing() {
+    let authority = Authority::new("quiet");
+    authority.issue("own");
+    let path = |name: &str| authority.path(name).display().to_string();
+    let upstream = Upstream::bind();
+    let text = format!(
+        "admin: {{port: 0}}\nserver:\n  workers: 1\n  limits: {{keepalive_timeout: 0.2, header_timeout: \
+         0.2}}\n  listeners:\n    - {{host: 127.0.0.1, port: 0}}\n    - {{host: 127.0.0.1, port: 0, \
+         proxy_protocol: true}}\n    - host: 127.0.0.1\n      port: 0\n      ssl: {{certificates: \
+         [{{cert_file: {}, key_file: {}}}]}}\nroutes: [{{targets: \"{}\"}}]\n",
+        path("own.pem"),
+        path("own.key"),
+        upstream.url()
+    );
+    let gateway = start(&text);
+    let connect = |number: usize| {
+        let address = &gateway.addresses()[number];
+        Peer::new(TcpStream::connect(address).unwrap())
+    };
+    for number in 0..3 {
+        // It leaves at once, with an end or a reset, or is told to.
+        drop(connect(number));
+        let reset = socket2::Socket::from(connect(number).0);
+        reset.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(reset);
+        assert_eq!(connect(number).ended(), "");
+    }
+    // Neither does a client that says half of a request: that is its own affair.
+    let mut half = connect(0);
+    half.say("GET ");
+    half.ended();
+    // These have begun with what they had to say first, and failed at it.
+    for (number, octets) in [
+        (1, "PROXY TCP4"),
+        (1, "GET / HTTP/1.1\r\n"),
+        (2, "\u{16}\u{3}"),
+    ] {
+        let mut peer = connect(number);
+        peer.say(octets);
+        peer.ended();
+    }
+    loop {
+        let admin = TcpStream::connect(gateway.admin_address().unwrap());
+        let (_, body) = Peer::new(admin.unwrap()).get("/metrics", "");
+        let text = String::from_utf8(body).unwrap();
+        let value = |name: &str| {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{name} ")));
+            line.unwrap().rsplit_once(' ').unwrap().1.to_owned()
+        };
+        if value("asgi_relay_connections") == "0" && value("asgi_relay_connections_total") == "13" {
+            assert_eq!(value("asgi_relay_connections_failed_total"), "3");
+            return;
+        }
+    }
+}

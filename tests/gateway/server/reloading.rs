@@ -1,0 +1,83 @@
+//! Reloads that change where a gateway listens.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use asgi_relay::gateway::plan::PlanError;
+
+use crate::server::support::{Peer, Upstream, ok, settings, start};
+
+fn listening(host: &str, port: &str, workers: usize, url: &str) -> String {
+    format!(
+        "server:\n  workers: {workers}\n  listeners: [{{host: {host}, port: {port}}}]\nroutes: \
+         [{{targets: \"{url}\"}}]\n"
+    )
+}
+
+#[test]
+fn a_listener_changes_its_host_and_keeps_its_port() {
+    for workers in [1, 3] {
+        let url = Upstream::bind().serve(|_| ok("in"));
+        let gateway = start(&listening("127.0.0.1", "0", workers, &url));
+        let port = gateway.addresses()[0]
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .to_owned();
+        let reach = |host: &str| TcpStream::connect(format!("{host}:{port}"));
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        while !over.load(Ordering::Relaxed) {
+                            let mut client = Peer::new(reach("127.0.0.1").unwrap());
+                            assert_eq!(client.get("/", "connection: close\r\n").1, b"in");
+                        }
+                    })
+                })
+                .collect();
+            let hosts = ["0.0.0.0", "localhost", "127.0.0.1", "0.0.0.0", "127.0.0.1"];
+            let reloaded = hosts.into_iter().try_for_each(|host| {
+                gateway.reload(settings(&listening(host, &port, workers, &url)))?;
+                // The old one may take a moment to leave.
+                while reach("127.0.0.2").is_ok() != (host == "0.0.0.0") {}
+                Ok::<_, PlanError>(())
+            });
+            over.store(true, Ordering::Relaxed);
+            for client in clients {
+                client.join().unwrap();
+            }
+            reloaded.unwrap();
+            assert_eq!(gateway.addresses(), [format!("127.0.0.1:{port}")]);
+        });
+    }
+}
+
+#[test]
+fn a_host_that_cannot_be_had_changes_nothing() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&listening("127.0.0.1", "0", 2, &url));
+    let address = gateway.addresses().remove(0);
+    let port = address.rsplit(':').next().unwrap().to_owned();
+    let occupant = TcpListener::bind(format!("127.0.0.2:{port}")).unwrap();
+    let wide = settings(&listening("0.0.0.0", &port, 2, &url));
+    let error = gateway.reload(wide.clone()).unwrap_err();
+    let expected = format!("cannot listen on 0.0.0.0:{port}: the address is in use");
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(gateway.addresses(), [address]);
+    assert_eq!(Peer::client(&gateway).get("/", "").1, b"in");
+    drop(occupant);
+    gateway.reload(wide).unwrap();
+    assert_eq!(Peer::client(&gateway).get("/", "").1, b"in");
+    // What stays is no more in the way of its neighbours than at a start.
+    let text = listening("127.0.0.1", &port, 2, &url).replace(
+        "listeners: [",
+        &format!(
+            "listeners: [{{host: 127.0.0.2, port: {port}}}, {{host: 0.0.0.0, port: {port}}}, "
+        ),
+    );
+    assert!(gateway.reload(settings(&text)).is_err());
+    assert_eq!(gateway.addresses(), [format!("0.0.0.0:{port}")]);
+}
