@@ -196,6 +196,7 @@ def test_the_url_is_the_one_that_failed() -> None:
         ("/x?secret&a=secret;b=secret", "/x?***&a=***"),
         ("/x?=secret", "/x?=***"),
         ("/a%2Fb?a=secret", "/a%2Fb?a=***"),
+        ("/a;sid=secret;b=secret/c;secret?d", "/a;sid=***;b=***/c;***?***"),
     ],
 )
 def test_query_values_are_masked(target: str, shown: str) -> None:

@@ -1,5 +1,6 @@
 //! What is told while an exchange goes on: events for the log, and what its owner should do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -30,7 +31,7 @@ pub enum Note {
 pub struct Event {
     /// Its name, without `reverse_proxy.`.
     pub name: &'static str,
-    /// Which URL, query values masked.
+    /// Which URL, masked.
     pub url: String,
     /// Which try, counted from 1.
     pub attempt: Option<u32>,
@@ -131,11 +132,30 @@ pub struct Provenance {
     pub(super) turn: Turn,
 }
 
-/// A request target for the log: no query value.
+/// A request target for the log: no value of its query or of its path's parameters.
 fn masked_path(path: &PathAndQuery) -> String {
     let query = path.query().map(masked_query);
     let query = query.map(|query| format!("?{query}"));
-    format!("{}{}", path.path(), query.unwrap_or_default())
+    let shown = without_parameters(path.path());
+    format!("{shown}{}", query.unwrap_or_default())
+}
+
+/// A path with no value of its parameters, which are a query's by other means: `/a;sid=***/b`.
+#[must_use]
+pub fn without_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').map(|segment| {
+        let mut parts = segment.split(';');
+        let mut shown = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let name = part.split_once('=').map(|(name, _)| format!("{name}="));
+            shown.push_str(&format!(";{}***", name.unwrap_or_default()));
+        }
+        shown
+    });
+    Cow::Owned(segments.collect::<Vec<_>>().join("/"))
 }
 
 fn masked_query(query: &str) -> String {
@@ -174,10 +194,13 @@ impl Provenance {
     }
 }
 
-/// A URL for the log: no user information, no query value.
+/// A URL for the log: no user information, no value of its query or of its path's parameters.
 fn masked(mut url: Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
+    if let Cow::Owned(path) = without_parameters(url.path()) {
+        url.set_path(&path);
+    }
     let query = url.query().map(masked_query);
     url.set_query(query.as_deref());
     url.into()

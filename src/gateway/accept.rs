@@ -12,11 +12,23 @@ use tokio::task::JoinHandle as Task;
 use super::bind::{self, Listening};
 use super::config::settings::Bind;
 use super::connection::{Accepted, Door, serve};
+use super::plan::Blueprint;
 use super::worker::Worker;
 use crate::engine::upstream::socket::Stream;
 
 /// How long to wait where there is no room for another connection, or no descriptor.
 const SHORTAGE: Duration = Duration::from_millis(50);
+
+/// Where connections come in.
+#[derive(Debug)]
+pub struct Entrance {
+    /// What it is bound to.
+    pub bind: Bind,
+    /// The socket.
+    pub socket: Listening,
+    /// What is done with them until a reload has it otherwise, which may be before the first.
+    pub door: Door,
+}
 
 /// A socket that is listened on.
 pub(super) struct Listener {
@@ -27,9 +39,10 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Accepts connections from now on.
-    pub(super) fn new(worker: &Arc<Worker>, bind: Bind, socket: Listening) -> Self {
+    pub(super) fn new(worker: &Arc<Worker>, entrance: Entrance) -> Self {
         let stop = Arc::new(Notify::new());
-        let work = listen(Arc::clone(worker), bind.clone(), socket, Arc::clone(&stop));
+        let bind = entrance.bind.clone();
+        let work = listen(Arc::clone(worker), entrance, Arc::clone(&stop));
         Self {
             bind,
             stop,
@@ -56,8 +69,13 @@ impl Listener {
     }
 }
 
-async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening, stop: Arc<Notify>) {
-    let (Ok(acceptor), Some(mut door)) = (Acceptor::new(socket), door(&worker, &bind)) else {
+async fn listen(worker: Arc<Worker>, entrance: Entrance, stop: Arc<Notify>) {
+    let Entrance {
+        bind,
+        socket,
+        mut door,
+    } = entrance;
+    let Ok(acceptor) = Acceptor::new(socket) else {
         return;
     };
     loop {
@@ -78,9 +96,8 @@ async fn listen(worker: Arc<Worker>, bind: Bind, socket: Listening, stop: Arc<No
 }
 
 /// What is done with connections to `bind`, as long as the configuration has it.
-fn door(worker: &Worker, bind: &Bind) -> Option<Door> {
-    let plan = worker.plan();
-    let blueprint = &plan.blueprint;
+#[must_use]
+pub(super) fn door(blueprint: &Blueprint, bind: &Bind) -> Option<Door> {
     let mut listeners = blueprint.settings.server.listeners.iter();
     let listener = listeners.find(|listener| listener.bind == *bind)?;
     Some(Door {
@@ -107,7 +124,7 @@ async fn admit(
         // Some may be idle by then.
         let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
     };
-    if let Some(door) = door(worker, bind) {
+    if let Some(door) = door(&worker.plan().blueprint, bind) {
         *last = door;
     }
     tokio::spawn(serve(Accepted {

@@ -1,17 +1,18 @@
 //! From a client's request head to the engine's: who the client is, which host it asks for, and
 //! what of its headers is believed. No I/O here.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
     CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, UPGRADE,
 };
 use http::request::Parts;
-use http::uri::Scheme;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Version};
 
 use super::answer::Reply;
 use super::config::network::Network;
+use super::host::is_host;
 use crate::engine::policy::headers::has_token;
 use crate::engine::policy::path::climbs;
 use crate::engine::policy::request::{
@@ -179,43 +180,6 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Whether it is a name or an address that no reader takes for another, and perhaps a port.
-fn is_host(octets: &[u8]) -> bool {
-    let end = match octets.first() {
-        Some(b'[') => octets.iter().position(|octet| *octet == b']'),
-        _ => octets.iter().position(|octet| *octet == b':'),
-    };
-    let (name, port) = match (octets.strip_prefix(b"["), end) {
-        (None, None) => (octets, None),
-        (None, Some(colon)) => (octets.get(..colon).unwrap_or_default(), octets.get(colon..)),
-        (Some(_), None) => return false,
-        (Some(address), Some(bracket)) => {
-            let address = address.get(..bracket - 1).unwrap_or_default();
-            let address = std::str::from_utf8(address).unwrap_or_default();
-            if address.parse::<Ipv6Addr>().is_err() {
-                return false;
-            }
-            (&[][..], octets.get(bracket + 1..))
-        }
-    };
-    let port = match port.unwrap_or_default() {
-        [] => true,
-        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    port && name.iter().all(|octet| is_in_a_name(*octet))
-}
-
-/// Whether an octet may be part of a host's name: it is printable, and no reader takes it for the
-/// end.
-const fn is_in_a_name(octet: u8) -> bool {
-    let odd = matches!(
-        octet,
-        b'@' | b'/' | b'?' | b'#' | b'\\' | b',' | b'[' | b']'
-    );
-    octet.is_ascii_graphic() && !odd
-}
-
 /// The last address in `X-Forwarded-For` that is not a proxy of ours.
 fn client_of(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
     let lines: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
@@ -331,6 +295,9 @@ pub fn prepare(
         request.headers.insert(X_FORWARDED_HOST, host.clone());
     }
     request.headers.insert(X_REQUEST_ID, id);
+    if path == b"*" {
+        request.target = PathAndQuery::from_static("*");
+    }
     if has_body && request.framing == Framing::None {
         request.framing = Framing::Chunked;
     }

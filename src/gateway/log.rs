@@ -19,7 +19,7 @@ use crate::engine::report::Event;
 /// Lines that wait for the thread at most.
 const QUEUE: usize = 8192;
 
-/// Octets of what clients have sent that wait with them at most.
+/// Octets that these take at most.
 const QUEUED: usize = 16 * 1024 * 1024;
 
 /// Octets that are written at once at most.
@@ -86,21 +86,28 @@ enum Item {
 }
 
 impl Item {
-    /// Octets that a client decides on.
+    /// Octets that it takes while it waits, beside its place in the queue.
     fn size(&self) -> usize {
         match self {
-            Self::Request(entry) => [
-                &entry.method,
-                &entry.target,
-                &entry.host,
-                &entry.referer,
-                &entry.user_agent,
-            ]
-            .map(String::len)
-            .iter()
-            .sum(),
-            Self::Event(event) => event.url.len(),
-            Self::Changed(_) | Self::Orders => 0,
+            Self::Request(entry) => {
+                let texts = [
+                    &entry.client,
+                    &entry.method,
+                    &entry.target,
+                    &entry.host,
+                    &entry.referer,
+                    &entry.user_agent,
+                    &entry.request_id,
+                    &entry.route,
+                    &entry.upstream,
+                ];
+                texts.map(String::capacity).iter().sum::<usize>() + size_of::<Entry>()
+            }
+            Self::Event(event) => {
+                event.url.capacity() + event.error.as_ref().map_or(0, String::capacity)
+            }
+            Self::Changed(_) => size_of::<Changed>(),
+            Self::Orders => 0,
         }
     }
 }
@@ -312,5 +319,41 @@ fn flush(settings: &mut Opened, lines: &mut Vec<u8>, events: &mut Vec<u8>, inner
     if !events.is_empty() {
         let _ = io::stderr().lock().write_all(events);
         events.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_by_the_room_it_takes() {
+        let (queue, _items) = sync_channel(QUEUE);
+        let log = Log(Arc::new(Inner {
+            queue,
+            queued: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            orders: Mutex::default(),
+            overdue: AtomicBool::new(false),
+        }));
+        for _ in 0..QUEUED / (1024 * 1024) {
+            log.event(Event {
+                name: "upstream_error",
+                // As what is put together has more room than it fills.
+                url: String::with_capacity(1024 * 1024),
+                attempt: None,
+                status: None,
+                error: None,
+            });
+        }
+        assert_eq!(log.dropped(), 0);
+        log.event(Event {
+            name: "upstream_error",
+            url: "http://a".to_owned(),
+            attempt: None,
+            status: None,
+            error: None,
+        });
+        assert_eq!(log.dropped(), 1);
     }
 }

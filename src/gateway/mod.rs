@@ -16,6 +16,7 @@ pub mod config;
 pub mod connection;
 pub mod forward;
 pub mod gate;
+mod host;
 pub mod log;
 pub mod metrics;
 mod passage;

@@ -75,7 +75,7 @@ impl Gateway {
             draining: Arc::default(),
             writer,
         };
-        handle.launch(bound, admin)?;
+        handle.launch(bound, admin, &blueprint)?;
         Ok(handle)
     }
 }
@@ -109,7 +109,12 @@ impl Handle {
     }
 
     /// Starts the threads.
-    fn launch(&self, bound: Vec<Bound>, admin: Option<Bound>) -> io::Result<()> {
+    fn launch(
+        &self,
+        bound: Vec<Bound>,
+        admin: Option<Bound>,
+        blueprint: &Blueprint,
+    ) -> io::Result<()> {
         let State { threads, plans, .. } = &mut *self.lock();
         let gate = Arc::new(Gate::default());
         for (number, plan) in plans.iter().enumerate() {
@@ -126,7 +131,7 @@ impl Handle {
             admin::start(socket, shown, &self.running)?;
         }
         for one in bound {
-            deal(threads, one);
+            deal(threads, one, blueprint);
         }
         Ok(())
     }
@@ -186,7 +191,7 @@ impl Handle {
         }
         state.plans = plans;
         for one in fresh {
-            deal(&state.threads, one);
+            deal(&state.threads, one, &blueprint);
         }
         let (kept, gone) = std::mem::take(&mut state.listening)
             .into_iter()

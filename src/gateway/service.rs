@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::account::Account;
 use super::answer::{Answer, Reply};
 use super::client::Manners;
-use super::config::settings::RateKey;
+use super::config::settings::{RateKey, RouteTarget};
 use super::forward::{self, Origin, Peer, Seen};
 use super::log::{Log, entry};
 use super::passage::{Asked, Found, Passage};
@@ -24,6 +25,7 @@ use super::routes;
 use super::watch::Presence;
 use super::worker::Worker;
 use crate::engine::error::Error;
+use crate::engine::policy::request::BadRequest;
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -155,6 +157,12 @@ fn check(
         return Err(redirect(host, parts, port));
     }
     let path = parts.uri.path();
+    let whole = path == "*";
+    if whole && parts.method != Method::OPTIONS {
+        return Err(Reply::bad_request(BadRequest::Target));
+    }
+    // Who asks about the server as a whole (RFC 9110 §9.3.7) asks whoever is there for everything.
+    let path = if whole { "/" } else { path };
     let found = plan.blueprint.routes.find(host, &parts.method, path);
     let (index, below) = match found {
         routes::Found::Route { index, below } => (index, below),
@@ -166,6 +174,9 @@ fn check(
     };
     let missing = || Reply::new(StatusCode::NOT_FOUND, "Not Found");
     let way = plan.ways.get(index).ok_or_else(missing)?;
+    if whole && !way.route.targets.iter().all(is_whole) {
+        return Err(missing());
+    }
     account.route(&way.metrics);
     if let Some(Some(limiter)) = plan.blueprint.limiters.get(index)
         && let Err(seconds) = take_token(limiter, parts, origin)
@@ -179,6 +190,12 @@ fn check(
         host: host_line,
         below,
     })
+}
+
+/// Whether all of a server is relayed to, not only what is below a path.
+fn is_whole(to: &RouteTarget) -> bool {
+    let root = to.target.join(b"", b"");
+    root.is_ok_and(|root| root.as_str() == "/")
 }
 
 fn take_token(limiter: &Limiter, parts: &Parts, origin: Origin) -> Result<(), u64> {
@@ -208,7 +225,12 @@ fn redirect(host: &str, parts: &Parts, port: u16) -> Reply {
         443 => String::new(),
         port => format!(":{port}"),
     };
-    let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    // An OPTIONS for a URI without any path is one for `*` (RFC 9112 §3.2.4).
+    let target = match parts.uri.path_and_query().map(PathAndQuery::as_str) {
+        Some("*") if parts.method == Method::OPTIONS => "",
+        Some("*") => return Reply::bad_request(BadRequest::Target),
+        target => target.unwrap_or("/"),
+    };
     match HeaderValue::from_str(&format!("https://{name}{port}{target}")) {
         Ok(location) if !name.is_empty() => Reply::redirect(location),
         _ => Reply::bad_request("the request has no Host"),

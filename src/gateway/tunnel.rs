@@ -147,8 +147,8 @@ impl Joined {
         if up == Progress::Spoken || down == Progress::Spoken {
             self.active_at = now;
         }
-        // An upstream that takes octets again is there, too.
-        let takes = held_up && !self.up.is_held_up();
+        // An upstream that takes octets again is there, too, be it few.
+        let takes = held_up && self.up.has_taken();
         if takes || matches!(down, Progress::Moved | Progress::Spoken) {
             self.pulse.heard(now);
         }

@@ -9,12 +9,12 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
-use super::accept::Listener;
-use super::bind::{Bound, Listening};
+use super::accept::{Entrance, Listener, door};
+use super::bind::Bound;
 use super::config::settings::{Bind, ServerLimits};
 use super::gate::Gate;
 use super::metrics::ConnectionMetrics;
-use super::plan::Plan;
+use super::plan::{Blueprint, Plan};
 use super::running::Run;
 use super::watch::{Order, Registry, Watch};
 
@@ -72,7 +72,7 @@ impl Worker {
 #[derive(Debug)]
 pub enum Command {
     /// Listen here, too.
-    Listen(Bind, Listening),
+    Listen(Entrance),
     /// Listen here no longer.
     Unlisten(Bind),
     /// Begin with the health checks of this plan.
@@ -138,10 +138,17 @@ impl Thread {
     }
 }
 
-/// Shares the sockets of an address out.
-pub fn deal(threads: &[Thread], bound: Bound) {
+/// Shares the sockets of an address out, which the blueprint has.
+pub fn deal(threads: &[Thread], bound: Bound, blueprint: &Blueprint) {
+    let Some(door) = door(blueprint, &bound.bind) else {
+        return;
+    };
     for (thread, socket) in threads.iter().zip(bound.sockets) {
-        thread.tell(Command::Listen(bound.bind.clone(), socket));
+        thread.tell(Command::Listen(Entrance {
+            bind: bound.bind.clone(),
+            socket,
+            door: door.clone(),
+        }));
     }
 }
 
@@ -151,9 +158,7 @@ async fn work(worker: &Arc<Worker>, mut commands: UnboundedReceiver<Command>) {
     let sweeping = tokio::spawn(sweep(Arc::clone(worker)));
     let grace = loop {
         match commands.recv().await {
-            Some(Command::Listen(bind, socket)) => {
-                listening.push(Listener::new(worker, bind, socket));
-            }
+            Some(Command::Listen(entrance)) => listening.push(Listener::new(worker, entrance)),
             Some(Command::Unlisten(bind)) => listening.retain(|listener| {
                 let gone = *listener.bind() == bind;
                 if gone {

@@ -7,6 +7,7 @@ use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
 use http::request::Parts;
 
 use super::Entry;
+use crate::engine::report::without_parameters;
 use crate::gateway::forward::Peer;
 
 /// What is known of a request from its head.
@@ -41,13 +42,14 @@ pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> En
     }
 }
 
-/// A URL or a request target with no value of its query, and no user information.
+/// A URL or a request target with no value of its query or of its path's parameters, and no user
+/// information.
 fn masked(url: &str) -> String {
     let (front, query) = match url.split_once('?') {
         None => (url, None),
         Some((front, query)) => (front, Some(query)),
     };
-    let mut out = without_user(front);
+    let mut out = without_parameters(&without_user(front)).into_owned();
     for (at, part) in query
         .into_iter()
         .flat_map(|query| query.split('&'))
@@ -92,6 +94,8 @@ mod tests {
             ("https://site/@name/article", "https://site/@name/article"),
             ("https://a@b:c@site", "https://site"),
             ("/x://y@/admin", "/x://y@/admin"),
+            ("/a;user=secret/b;c?d=e", "/a;user=***/b;***?d=***"),
+            ("https://site/a;sid=1;t=2/", "https://site/a;sid=***;t=***/"),
         ];
         for (url, shown) in cases {
             assert_eq!(masked(url), shown);

@@ -53,6 +53,8 @@ pub(super) struct Copy {
     frames: Option<Frames>,
     receiver: Receiver,
     over: bool,
+    /// Something of `rest` went on in the last turn.
+    took: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,7 @@ impl Copy {
             frames,
             receiver,
             over: false,
+            took: false,
         }
     }
 
@@ -94,6 +97,11 @@ impl Copy {
     /// Whether the receiver is slower than the sender.
     pub(super) fn is_held_up(&self) -> bool {
         !self.rest.is_empty()
+    }
+
+    /// Whether the receiver took something in the last turn that had waited for it.
+    pub(super) fn has_taken(&self) -> bool {
+        self.took
     }
 
     /// Whether a ping can go out at this moment.
@@ -146,6 +154,7 @@ impl Copy {
         W: AsyncWrite + Unpin,
     {
         let mut progress = Progress::Waiting;
+        self.took = false;
         // Bounded, so that others get their turn.
         for _ in 0..16 {
             if self.state == State::Ended {
@@ -209,6 +218,7 @@ impl Copy {
                 return Err(std::io::ErrorKind::WriteZero.into());
             }
             self.rest.drain(..count.min(self.rest.len()));
+            self.took = true;
         }
         // An idle tunnel holds no memory.
         self.rest = Vec::new();
@@ -272,5 +282,33 @@ impl Copy {
         });
         self.say_goodbye();
         self.state = State::Parted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_a_little_is_seen_to_take() -> std::io::Result<()> {
+        let (mut to, mut upstream) = duplex(1024);
+        let mut copy = Copy::new(Receiver::Upstream, None);
+        let octets = vec![7; 10 * 1024];
+        let mut from = octets.as_slice();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut turn = |copy: &mut Copy| {
+            copy.poll(&mut context, &mut from, &mut to);
+            (copy.is_held_up(), copy.has_taken())
+        };
+        assert_eq!(turn(&mut copy), (true, false));
+        assert_eq!(turn(&mut copy), (true, false));
+        upstream.read_exact(&mut [0; 100]).await?;
+        assert_eq!(turn(&mut copy), (true, true));
+        assert_eq!(turn(&mut copy), (true, false));
+        Ok(())
     }
 }

@@ -19,6 +19,20 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         "GET / HTTP/1.1\r\nhost: [h]\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: ::1\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: h[]\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: <x>\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\"b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: %61\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a,b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a..b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a..\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: .a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: .\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: :80\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h:65536\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h:-1\r\n\r\n",
+        "GET http://h:99999/ HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET http://a..b/ HTTP/1.1\r\nhost: h\r\n\r\n",
+        "GET * HTTP/1.1\r\nhost: h\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: +1\r\n\r\na",
         "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip\r\n\r\n",
@@ -107,12 +121,44 @@ fn hosts_in_each_form_pass() {
         "h",
         "h:80",
         "h:",
+        "H.Example.",
         "a.b_c-d.",
+        "h:65535",
         "192.0.2.1:8000",
         "[::1]",
         "[2001:db8::1]:443",
     ] {
         client.say(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n"));
         assert_eq!(client.message().1, host.as_bytes());
+    }
+    // An empty one is one (RFC 9110 §7.2), of which there is nothing to tell.
+    client.say("GET / HTTP/1.1\r\nhost:\r\n\r\n");
+    assert_eq!(client.message().1, b"");
+}
+
+#[test]
+fn an_asterisk_is_the_server_as_a_whole() {
+    let url = Upstream::bind().serve(|head| ok(head.lines().next().unwrap()));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\nroutes:\n  - {{path: /, targets: \
+         \"{url}\"}}\n  - {{path: /below, hosts: [narrow], targets: \"{url}\"}}\n  - {{path: /, hosts: \
+         [based], targets: \"{url}/base\"}}\n  - {{path: /, hosts: [plain], methods: [GET], targets: \
+         \"{url}\"}}\n"
+    ));
+    let mut client = Peer::client(&gateway);
+    for (host, status, body) in [
+        ("any", "200", "OPTIONS * HTTP/1.1"),
+        ("narrow", "200", "OPTIONS * HTTP/1.1"),
+        // What is relayed is but a part of that server.
+        ("based", "404", "Not Found"),
+        ("plain", "405", "Method Not Allowed"),
+    ] {
+        client.say(format!("OPTIONS * HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+        let (head, found) = client.message();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{host}: {head}"
+        );
+        assert_eq!(String::from_utf8(found).unwrap(), body, "{host}");
     }
 }

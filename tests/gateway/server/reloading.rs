@@ -81,3 +81,21 @@ fn a_host_that_cannot_be_had_changes_nothing() {
     assert!(gateway.reload(settings(&text)).is_err());
     assert_eq!(gateway.addresses(), [format!("0.0.0.0:{port}")]);
 }
+
+#[test]
+fn a_listener_that_goes_before_it_is_looked_at_has_lost_nobody() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&listening("127.0.0.1", "0", 1, &url));
+    let port = gateway.addresses()[0]
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    let settings = ["0.0.0.0", "127.0.0.1"].map(|host| settings(&listening(host, &port, 1, &url)));
+    for _ in 0..20 {
+        gateway.reload(settings[0].clone()).unwrap();
+        let mut client = Peer::new(TcpStream::connect(format!("127.0.0.2:{port}")).unwrap());
+        gateway.reload(settings[1].clone()).unwrap();
+        assert_eq!(client.get("/", "").1, b"in");
+    }
+}

@@ -115,6 +115,12 @@ fn plain_http_is_redirected() {
     assert!(head.starts_with("HTTP/1.1 308 "), "{head}");
     let location = header(&head, "location");
     assert_eq!(location, Some("https://example.org/a%20b?c"));
+    // The server as a whole, which a URI names without a path.
+    client.say("OPTIONS * HTTP/1.1\r\nhost: example.org\r\n\r\n");
+    let (head, _) = client.message();
+    assert_eq!(header(&head, "location"), Some("https://example.org"));
+    client.say("GET * HTTP/1.1\r\nhost: example.org\r\n\r\n");
+    assert!(client.message().0.starts_with("HTTP/1.1 400 "));
 }
 
 #[test]
