@@ -1,6 +1,6 @@
 //! Requests in HTTP/1.1 that two readers could read in two ways.
 
-use crate::server::support::{Peer, Upstream, header, ok, relaying, start};
+use crate::server::support::{Peer, Upstream, header, ok, relaying, set_up, start};
 
 #[test]
 fn what_two_readers_could_read_in_two_ways_is_refused() {
@@ -93,9 +93,7 @@ fn a_target_in_absolute_form_names_the_host() {
 
 #[test]
 fn chunked_beats_content_length_and_only_one_crosses() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n");
     let mut peer = upstream.accept();
     let head = peer.head();

@@ -2,13 +2,13 @@
 
 use std::thread;
 
-use crate::server::support::{Peer, Upstream, header, lines, ok, relaying, start};
+use crate::server::support::{
+    Peer, Upstream, header, in_flight, lines, ok, relaying, set_up, start,
+};
 
 #[test]
 fn a_request_arrives_and_its_answer_comes_back() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     client.say("GET /a%2Fb?x=1&y HTTP/1.1\r\nHost: example.org\r\nX-Own: 1\r\nConnection: x-own, keep-alive\r\nCookie: a=b\r\n\r\n");
     let mut peer = upstream.accept();
     let head = peer.head();
@@ -44,9 +44,7 @@ fn a_request_arrives_and_its_answer_comes_back() {
 
 #[test]
 fn bodies_stream_both_ways() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     client.say("POST /s HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
     let mut peer = upstream.accept();
     assert_eq!(header(&peer.head(), "transfer-encoding"), Some("chunked"));
@@ -65,9 +63,7 @@ fn bodies_stream_both_ways() {
 
 #[test]
 fn a_client_that_waits_for_100_gets_it_when_the_upstream_takes_the_body() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     client.say("POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
     let mut peer = upstream.accept();
     assert!(header(&peer.head(), "expect").is_none());
@@ -80,12 +76,8 @@ fn a_client_that_waits_for_100_gets_it_when_the_upstream_takes_the_body() {
 
 #[test]
 fn a_client_that_leaves_takes_its_request_along() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (upstream, gateway, client, mut peer) =
+        in_flight("", "GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
     drop(client);
     assert_eq!(peer.ended(), "");
     // In the middle of the answer, too.
@@ -101,9 +93,7 @@ fn a_client_that_leaves_takes_its_request_along() {
 
 #[test]
 fn an_unfinished_upload_never_looks_finished() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
     let mut peer = upstream.accept();
     peer.until("3\r\nabc\r\n");
@@ -197,9 +187,7 @@ fn who_the_client_is_comes_from_trusted_proxies_alone() {
 
 #[test]
 fn trailers_cross_both_ways() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     client.say("POST / HTTP/1.1\r\nhost: h\r\nte: trailers\r\nconnection: te\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-sum: 1\r\n\r\n");
     let mut peer = upstream.accept();
     let head = peer.head();
@@ -212,12 +200,8 @@ fn trailers_cross_both_ways() {
 
 #[test]
 fn a_slow_client_holds_the_upstream_back() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (_upstream, _gateway, mut client, mut peer) =
+        in_flight("", "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
     peer.say("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
     client.head();
     // Nobody reads: the upstream can write what the sockets and the gateway hold, and no more.
@@ -264,9 +248,7 @@ fn a_connection_that_rests_goes_on_where_it_was() {
 
 #[test]
 fn answers_without_a_body_are_framed_as_such() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     let mut peer: Option<Peer> = None;
     for (method, answer, length) in [
         (
@@ -301,9 +283,7 @@ fn answers_without_a_body_are_framed_as_such() {
 
 #[test]
 fn an_upload_may_pause_once_the_answer_has_begun() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, "  limits: {body_timeout: 0.2}"));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("  limits: {body_timeout: 0.2}");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
     let mut peer = upstream.accept();
     peer.until("1\r\na\r\n");
@@ -320,12 +300,7 @@ fn an_upload_may_pause_once_the_answer_has_begun() {
 #[test]
 fn a_broken_answer_shows_where_only_the_end_of_the_connection_ends_it() {
     use std::io::Read;
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say("GET / HTTP/1.0\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (_upstream, _gateway, mut client, mut peer) = in_flight("", "GET / HTTP/1.0\r\n\r\n");
     peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n");
     client.until("abcde");
     drop(peer);

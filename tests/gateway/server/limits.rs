@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::server::support::{Peer, Upstream, header, ok, relaying, start};
+use crate::server::support::{Peer, Upstream, header, in_flight, ok, relaying, set_up, start};
 
 #[test]
 fn heads_are_bounded() {
@@ -30,9 +30,7 @@ fn heads_are_bounded() {
 
 #[test]
 fn bodies_are_bounded() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, "  limits: {max_body_size: 5}"));
-    let mut client = Peer::client(&gateway);
+    let (upstream, gateway, mut client) = set_up("  limits: {max_body_size: 5}");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 6\r\n\r\n123456");
     assert!(client.head().starts_with("HTTP/1.1 413"));
     assert!(!upstream.has_connection());
@@ -55,9 +53,7 @@ fn bodies_are_bounded() {
 
 #[test]
 fn a_refused_upload_can_be_read_about() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, "  limits: {max_body_size: 5}"));
-    let mut client = Peer::client(&gateway);
+    let (_upstream, gateway, mut client) = set_up("  limits: {max_body_size: 5}");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5000000\r\n\r\n");
     // A client that sends all before it reads must not find a reset in place of its answer.
     let _ = client.0.write_all(&vec![b'x'; 5_000_000]);
@@ -90,9 +86,7 @@ fn slow_heads_and_silent_connections_are_ended() {
 
 #[test]
 fn an_upload_that_stops_is_a_408() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, "  limits: {body_timeout: 0.2}"));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("  limits: {body_timeout: 0.2}");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n12");
     let mut peer = upstream.accept();
     peer.until("\r\n\r\n12");
@@ -102,12 +96,10 @@ fn an_upload_that_stops_is_a_408() {
 
 #[test]
 fn a_client_that_takes_nothing_is_let_go() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, "  limits: {body_timeout: 0.3}"));
-    let mut client = Peer::client(&gateway);
-    client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (_upstream, _gateway, _client, mut peer) = in_flight(
+        "  limits: {body_timeout: 0.3}",
+        "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+    );
     peer.say("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
     let piece = vec![b'x'; 64 * 1024];
     // Ends when the gateway gives the upstream's connection up.

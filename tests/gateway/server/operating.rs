@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::server::certificates::Folder;
-use crate::server::support::{Peer, Upstream, header, ok, relaying, settings, start};
+use crate::server::support::{Peer, Upstream, header, in_flight, ok, relaying, settings, start};
 
 #[test]
 fn a_reload_changes_all_or_nothing() {
@@ -230,12 +230,7 @@ fn a_port_that_is_taken_is_told() {
 #[test]
 #[cfg(target_os = "linux")]
 fn clients_that_are_silent_are_asked_after() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (_upstream, _gateway, client, _peer) = in_flight("", "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
     // The kernel's table names addresses and ports in hex; timer 2 is the one for this.
     let port = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
     let ends = [client.0.peer_addr(), client.0.local_addr()].map(|end| port(end.unwrap()));

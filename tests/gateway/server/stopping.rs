@@ -3,16 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::server::support::{PATIENCE, Peer, Upstream, header, ok, relaying, start};
+use crate::server::support::{PATIENCE, Peer, Upstream, header, in_flight, ok, relaying, start};
 
 #[test]
 fn a_gateway_that_stops_finishes_what_is_in_flight() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (upstream, gateway, mut client, mut peer) =
+        in_flight("", "GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
     let mut idle = Peer::client(&gateway);
     let mut asking = Peer::client(&gateway);
     let address = gateway.addresses().remove(0);
@@ -38,12 +34,8 @@ fn a_gateway_that_stops_finishes_what_is_in_flight() {
 
 #[test]
 fn what_does_not_finish_in_time_is_cut_off() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (_upstream, gateway, mut client, mut peer) =
+        in_flight("", "GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
     gateway.drain(Duration::from_millis(200));
     assert_eq!(client.ended(), "");
     assert_eq!(peer.ended(), "");
@@ -51,12 +43,8 @@ fn what_does_not_finish_in_time_is_cut_off() {
 
 #[test]
 fn a_second_drain_cuts_the_first_short() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
-    let mut peer = upstream.accept();
-    peer.head();
+    let (_upstream, gateway, mut client, mut peer) =
+        in_flight("", "GET /slow HTTP/1.1\r\nhost: h\r\n\r\n");
     let address = gateway.addresses().remove(0);
     thread::scope(|scope| {
         let first = scope.spawn(|| gateway.drain(Duration::MAX));

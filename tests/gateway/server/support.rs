@@ -39,6 +39,23 @@ pub(crate) fn relaying(upstream: &Upstream, more: &str) -> String {
     )
 }
 
+/// An upstream, a gateway in front of it with `more` of `server`'s keys, and a client of that.
+pub(crate) fn set_up(more: &str) -> (Upstream, Handle, Peer) {
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, more));
+    let client = Peer::client(&gateway);
+    (upstream, gateway, client)
+}
+
+/// The same once `request` is in flight: its head has gone upstream, to the last one.
+pub(crate) fn in_flight(more: &str, request: &str) -> (Upstream, Handle, Peer, Peer) {
+    let (upstream, gateway, mut client) = set_up(more);
+    client.say(request);
+    let mut peer = upstream.accept();
+    peer.head();
+    (upstream, gateway, client, peer)
+}
+
 /// An upstream whose part a test plays.
 pub(crate) struct Upstream(TcpListener);
 

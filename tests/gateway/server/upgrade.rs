@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::server::support::{Peer, Upstream, header, ok, relaying, start};
+use crate::server::support::{Peer, Upstream, header, in_flight, ok, relaying, set_up, start};
 
 const ASK: &str = "GET /chat?room=1 HTTP/1.1\r\nhost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\nsec-websocket-protocol: a, b\r\n\r\n";
 const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-extensions: permessage-deflate\r\nset-cookie: a=1\r\n\r\n";
@@ -43,9 +43,7 @@ pub(crate) fn agreed(upstream: &Upstream, client: &mut Peer, early: &str) -> Pee
 
 #[test]
 fn octets_pass_both_ways_with_what_came_early() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     let mut peer = agreed(&upstream, &mut client, "early");
     assert_eq!(client.exactly(5), b"early");
     client.say("any octets \0\u{1}");
@@ -59,9 +57,7 @@ fn octets_pass_both_ways_with_what_came_early() {
 
 #[test]
 fn an_upstream_that_ends_ends_the_client() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, _gateway, mut client) = set_up("");
     let mut peer = agreed(&upstream, &mut client, "");
     peer.say("bye");
     drop(peer);
@@ -70,12 +66,7 @@ fn an_upstream_that_ends_ends_the_client() {
 
 #[test]
 fn a_refusal_is_an_answer() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
-    client.say(ASK);
-    let mut peer = upstream.accept();
-    peer.head();
+    let (upstream, _gateway, mut client, mut peer) = in_flight("", ASK);
     peer.say("HTTP/1.1 403 Forbidden\r\nx-why: no\r\ncontent-length: 2\r\n\r\nno");
     let (head, body) = client.message();
     assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
@@ -117,9 +108,7 @@ fn only_what_was_asked_for_is_an_upgrade() {
 
 #[test]
 fn a_gateway_that_stops_says_goodbye_between_two_frames() {
-    let upstream = Upstream::bind();
-    let gateway = start(&relaying(&upstream, ""));
-    let mut client = Peer::client(&gateway);
+    let (upstream, gateway, mut client) = set_up("");
     let mut peer = agreed(&upstream, &mut client, "");
     // A text frame of which half has come.
     peer.say([0x81, 4, b'a', b'b']);
