@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use tokio::sync::{Notify, watch};
 
 use super::balance::affinity::Affinity;
@@ -187,6 +187,12 @@ impl Relay {
             framing: outgoing.framing,
             handshake: None,
         })
+    }
+
+    /// Whether a header of this name goes upstream as a client sent it; of trailers, too.
+    #[must_use]
+    pub fn passes(&self, name: &HeaderName) -> bool {
+        self.request_policy.passes(name)
     }
 
     /// The handshake that goes upstream for what a client sent.

@@ -226,6 +226,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     watch.multiplex();
+    // No request has begun with the preface.
+    watch.settle();
     let patience = limits.body_timeout;
     let mut builder = http2::Builder::new(Streams { patience });
     let size = u32::try_from(limits.max_header_size).unwrap_or(u32::MAX);

@@ -4,7 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, RANGE,
+    TE, TRAILER, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
@@ -231,6 +233,39 @@ fn is_hearsay(name: &HeaderName) -> bool {
     };
     alike("x-forwarded-") || alike("x-real-ip")
 }
+
+/// Takes out of a client's trailers what would not have passed in its head, and what says nothing
+/// there (RFC 9110 §6.5.1): some upstreams make one of both.
+pub fn clean_trailers(trailers: &mut HeaderMap, relay: &Relay) {
+    let passes = |name: &&HeaderName| {
+        relay.passes(name)
+            && !is_hearsay(name)
+            && !OF_THE_HEAD.contains(name)
+            && **name != X_REQUEST_ID
+    };
+    let removed: Vec<_> = trailers
+        .keys()
+        .filter(|name| !passes(name))
+        .cloned()
+        .collect();
+    for name in removed {
+        trailers.remove(name);
+    }
+}
+
+/// Credentials, and what decides where a request goes and how its body is read.
+const OF_THE_HEAD: [HeaderName; 10] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    HOST,
+    MAX_FORWARDS,
+    RANGE,
+];
 
 /// How a request is to be passed on.
 #[derive(Debug, Clone, Copy)]

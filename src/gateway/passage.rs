@@ -81,7 +81,14 @@ impl Passage {
         let has_body = !incoming.is_end_stream();
         let upload = has_body.then(|| {
             let manners = Arc::clone(&client.manners);
-            Upload::new(incoming, route.max_body_size, limits.body_timeout, manners)
+            let relay = Arc::clone(&found.way.relay);
+            Upload::new(
+                incoming,
+                route.max_body_size,
+                limits.body_timeout,
+                manners,
+                relay,
+            )
         });
         let manner = Manner {
             below: found.below,

@@ -14,8 +14,10 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::client::Manners;
+use super::forward::clean_trailers;
 use super::metrics::Counter;
 use crate::engine::error::{Error, Kind};
+use crate::engine::relay::Relay;
 use crate::engine::timer::Timer;
 
 /// How long the last frame of a body may take whose octets have all come.
@@ -77,17 +79,20 @@ pub struct Upload {
     timer: Timer,
     verdict: Arc<Verdict>,
     manners: Arc<Manners>,
+    /// Says which trailers pass.
+    relay: Arc<Relay>,
     ended: bool,
 }
 
 impl Upload {
-    /// A body of at most `most` octets, with at most `idle` between two of its pieces.
+    /// A body for `relay` of at most `most` octets, with at most `idle` between two of its pieces.
     #[must_use]
     pub fn new(
         incoming: Incoming,
         most: Option<u64>,
         idle: Option<Duration>,
         manners: Arc<Manners>,
+        relay: Arc<Relay>,
     ) -> Self {
         Self {
             incoming: Some(incoming),
@@ -96,6 +101,7 @@ impl Upload {
             timer: None,
             verdict: Arc::default(),
             manners,
+            relay,
             ended: false,
         }
     }
@@ -158,7 +164,10 @@ impl Body for Upload {
                 None
             }
             Some(Err(_)) => Some(Err(this.fail(Fault::Broken))),
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers, &this.relay);
+                }
                 let size = frame.data_ref().map_or(0, |chunk| chunk.len() as u64);
                 this.verdict.received.add(size);
                 match this.room.checked_sub(size) {

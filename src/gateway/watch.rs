@@ -129,7 +129,7 @@ impl Watch {
         self.is_in(Phase::Head)
     }
 
-    /// A PROXY header or a TLS handshake is over; what comes next is something else.
+    /// A PROXY header, a TLS handshake or HTTP/2's preface is over; what comes next begins anew.
     pub fn settle(&self) {
         self.enter(Phase::Idle);
     }

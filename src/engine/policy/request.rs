@@ -216,16 +216,10 @@ impl RequestPolicy {
                 }
                 _ => {}
             }
-            if is_hop_by_hop(&name)
-                || is_computed(&name)
-                || self.removed.contains_key(&name)
+            if !self.passes(&name)
                 || nominated
                     .as_ref()
                     .is_some_and(|set| set.contains_key(&name))
-                || self
-                    .allowed
-                    .as_ref()
-                    .is_some_and(|set| !set.contains_key(&name))
             {
                 continue;
             }
@@ -267,6 +261,18 @@ impl RequestPolicy {
             framing,
             own_host,
         })
+    }
+
+    /// Whether a header of this name goes upstream as the client sent it.
+    #[must_use]
+    pub fn passes(&self, name: &HeaderName) -> bool {
+        !is_hop_by_hop(name)
+            && !is_computed(name)
+            && !self.removed.contains_key(name)
+            && self
+                .allowed
+                .as_ref()
+                .is_none_or(|set| set.contains_key(name))
     }
 
     /// Takes out what must not follow a redirect to another origin: the client's credentials and

@@ -186,6 +186,24 @@ fn who_the_client_is_comes_from_trusted_proxies_alone() {
 }
 
 #[test]
+fn nothing_passes_in_a_trailer_that_would_not_in_the_head() {
+    let upstream = Upstream::bind();
+    let drop = "      drop_request_headers: [x-own]\n";
+    let gateway = start(&(relaying(&upstream, "") + drop));
+    let mut client = Peer::client(&gateway);
+    client.say(
+        "POST / HTTP/1.1\r\nhost: h\r\ntrailer: x-sum, x-own, cookie, x-request-id, x-forwarded-for, \
+         x-real_ip\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-own: 1\r\nx-sum: 2\r\ncookie: \
+         3\r\nx-request-id: 4\r\nx-forwarded-for: 5\r\nx-real_ip: 6\r\n\r\n",
+    );
+    let mut peer = upstream.accept();
+    peer.head();
+    assert_eq!(peer.until("\r\n\r\n"), "0\r\nx-sum: 2\r\n\r\n");
+    peer.say(ok(""));
+    assert!(client.head().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
 fn trailers_cross_both_ways() {
     let (upstream, _gateway, mut client) = set_up("");
     client.say("POST / HTTP/1.1\r\nhost: h\r\nte: trailers\r\nconnection: te\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-sum: 1\r\n\r\n");

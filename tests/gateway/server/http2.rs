@@ -316,6 +316,23 @@ fn impatient(url: &str) -> Handle {
 }
 
 #[tokio::test]
+async fn a_client_that_has_not_asked_yet_is_not_slow() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  limits: {{header_timeout: \
+         0.2}}\nroutes: [{{targets: \"{url}\"}}]\n"
+    ));
+    let mut sender = client(&gateway).await;
+    // As long as it takes until one that is slow is let go.
+    let mut slow = TcpStream::connect(&gateway.addresses()[0]).await.unwrap();
+    slow.write_all(b"GET /").await.unwrap();
+    let mut heard = Vec::new();
+    let ended = timeout(PATIENCE, slow.read_to_end(&mut heard)).await;
+    ended.expect("an end").unwrap();
+    assert_eq!(ask(&mut sender, get("/")).await.body(), "in");
+}
+
+#[tokio::test]
 async fn who_does_not_hear_a_goodbye_is_let_go() {
     let gateway = impatient(&Upstream::bind().serve(|_| ok("x")));
     let heard = ask_and_listen(&gateway).await.unwrap();
