@@ -316,6 +316,19 @@ fn impatient(url: &str) -> Handle {
 }
 
 #[tokio::test]
+async fn an_asterisk_crosses_in_http2_too() {
+    let (url, _) = echo().await;
+    let gateway = relaying(&url, "      http2: always\n");
+    let mut stream = TcpStream::connect(&gateway.addresses()[0]).await.unwrap();
+    let request = b"OPTIONS * HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    read.expect("an end").unwrap();
+    assert_eq!(header(&answer, "x-path"), Some("*"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_client_that_has_not_asked_yet_is_not_slow() {
     let url = Upstream::bind().serve(|_| ok("in"));
     let gateway = start(&format!(
