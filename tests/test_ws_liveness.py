@@ -83,8 +83,9 @@ def test_none_is_sent_before_its_time_or_without_one(interval: float | None) -> 
             ends.peer.receive()
 
 
-def test_without_a_timeout_an_upstream_may_be_silent() -> None:
-    with through(ws_ping_interval=SOON, ws_ping_timeout=None) as ends:
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_within_its_timeout_an_upstream_may_be_silent(timeout: float | None) -> None:
+    with through(ws_ping_interval=SOON, ws_ping_timeout=timeout) as ends:
         for _ in range(5):
             assert ends.peer.receive().opcode == PING
         ends.peer.send_text("late")

@@ -6,12 +6,13 @@ When it is asked, and what becomes of one that gives none, is in test_ws_livenes
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from .support.frames import BINARY, CONTINUATION, PING, TEXT
-from .support.websocket import Through, through
+from .support.websocket import ZERO_MASK, Through, through
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,20 @@ def test_fragments_of_a_message_that_comes_slowly_will_do() -> None:
             ends.peer.send_frame(CONTINUATION, b"b", fin=False)
         ends.peer.send_frame(CONTINUATION, b"c")
         assert ends.client.receive_message() == "abbbbbbbbc"
+
+
+def test_a_large_message_that_is_taken_slowly_will_do() -> None:
+    """No pong can come: the ping would stand behind the message in the system's buffer."""
+    with (
+        through(ws_ping_interval=LIMIT, ws_ping_timeout=LIMIT) as ends,
+        ThreadPoolExecutor() as threads,
+    ):
+        threads.submit(ends.client.send_binary, bytes(8_000_000), mask=ZERO_MASK)
+        for _ in range(25):
+            time.sleep(LIMIT / 5)
+            ends.peer.reader.exactly(50_000)
+        ends.peer.send_text("still here")
+        assert ends.client.receive_message() == "still here"
 
 
 def test_a_frame_that_stands_still_will_not() -> None:

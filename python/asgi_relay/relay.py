@@ -97,9 +97,10 @@ class Relay:
         a PEM file or folder (its path), or not at all (`False`).
     cert: client certificate: the path of a PEM file with certificate and key, or a pair of paths.
     shutdown_grace: seconds that `shutdown()` leaves to requests in flight.
-    ws_ping_interval: seconds of a WebSocket upstream's silence after which it is asked for a sign
-        of life (RFC 6455 §5.5.2); `None` never asks.
-    ws_ping_timeout: seconds that it may stay silent after that; then the client gets 1011.
+    ws_ping_interval: after so many seconds of silence a WebSocket upstream is asked for a sign of
+        life (RFC 6455 §5.5.2), and after each that follow; `None` never asks.
+    ws_ping_timeout: seconds that it may stay silent after it was asked first; then the client gets
+        1011.
     ws_idle_timeout: seconds without a message either way after which a WebSocket is closed.
     ws_max_message_size: octets of one WebSocket message; whoever sends a larger one gets 1009.
     balance: `"p2c"` (the better of two by what they have in flight), `"round_robin"`,

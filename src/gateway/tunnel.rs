@@ -3,7 +3,6 @@
 
 mod copy;
 mod frames;
-mod pulse;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,13 +15,13 @@ use tokio::time::Instant;
 
 use self::copy::{Copy, Progress, Receiver};
 use self::frames::Frames;
-use self::pulse::{Due, Pulse};
 use super::rewound::Rewound;
 use super::watch::{Order, Presence};
 use crate::engine::config::WebSockets;
 use crate::engine::report::Provenance;
 use crate::engine::timer::{Timer, poll_due};
 use crate::engine::websocket::message::{FAILED, GOING_AWAY, TOO_BIG};
+use crate::engine::websocket::pulse::{Due, Pulse};
 use crate::engine::websocket::socket::{Io, Switching};
 
 /// How long the other side has to end after one side of a WebSocket has ended, or was told to.
@@ -195,8 +194,9 @@ impl Joined {
         let pulse = match self.pulse.due(now) {
             Due::Nothing(next) => next,
             Due::GiveUp => Some(now),
+            Due::Ask if self.up.is_held_up() || self.up.can_ask() => Some(now),
             // In the middle of a frame of the client's there is nothing to do but wait for its end.
-            Due::Ask => (self.up.is_held_up() || self.up.can_ask()).then_some(now),
+            Due::Ask => self.pulse.gone_at(),
         };
         [self.idle_at(), pulse].into_iter().flatten().min()
     }

@@ -112,6 +112,11 @@ fn joined<'a>(parts: &[IoSlice<'_>], space: &'a mut [u8; SMALL]) -> Option<&'a [
     space.get(..at)
 }
 
+/// Octets that the system keeps unsent, about, where [`SocketIo::bound_unsent`] was called; when
+/// half of them have gone it takes more.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 * 1024;
+
 /// A socket that can be asked about while a task owns its stream.
 #[derive(Debug)]
 pub struct Socket(Mutex<Shared>);
@@ -238,6 +243,16 @@ impl SocketIo {
     pub fn lift_write_timeout(&mut self) {
         self.write_idle = None;
         self.timer = None;
+    }
+
+    /// Has the system keep little from now on that it cannot send yet. Its buffer grows to
+    /// megabytes otherwise, and asks for more only when a third of them has gone: whoever takes
+    /// less than that would seem to take nothing, and a ping would stand behind all of it.
+    pub fn bound_unsent(&self) {
+        #[cfg(target_os = "linux")]
+        if let Stream::Tcp(stream) = &self.socket.lock().stream {
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+        }
     }
 
     fn write_with(

@@ -16,6 +16,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 /// costs both sides more than the cache does that they pass through.
 const PIECE: usize = 512 * 1024;
 
+/// Octets of large messages, each way, after which others get their turn, though there is more to
+/// do at once.
+pub(super) const TURN: usize = 1024 * 1024;
+
 /// The mask repeats after so many octets.
 type Word = [u8; 4];
 
@@ -30,7 +34,11 @@ pub(super) struct Bulk<S> {
     space: Vec<Word>,
     /// Which octets of `space` have not been written yet.
     waiting: std::ops::Range<usize>,
-    /// When the peer took something last.
+    /// Octets that may be written before others get their turn.
+    turn: usize,
+    /// The peer did not take what there was when it was offered last.
+    held_up: bool,
+    /// When the peer took something last that it had not taken at once.
     moved_at: Instant,
 }
 
@@ -42,11 +50,14 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
             mask: [0; 4],
             space: Vec::new(),
             waiting: 0..0,
+            turn: TURN,
+            held_up: false,
             moved_at: Instant::now(),
         }
     }
 
-    /// When the peer took something last.
+    /// When the peer took something last that it had not taken at once: what goes no further than
+    /// into the system's buffer says nothing of the peer.
     pub(super) const fn moved_at(&self) -> Instant {
         self.moved_at
     }
@@ -107,15 +118,30 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
         self.waiting.end += octets.len();
     }
 
+    /// Takes down whether the peer takes what there is.
+    fn noted<T>(&mut self, taking: Poll<T>) -> Poll<T> {
+        if std::mem::replace(&mut self.held_up, taking.is_pending()) && taking.is_ready() {
+            self.moved_at = Instant::now();
+        }
+        taking
+    }
+
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.waiting.is_empty() {
+            if self.turn == 0 {
+                self.turn = TURN;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let waiting = self.space.as_flattened().get(self.waiting.clone());
             let writing = Pin::new(&mut self.stream).poll_write(context, waiting.unwrap_or(&[]));
-            match ready!(writing)? {
+            match ready!(self.noted(writing))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.waiting.start += count,
+                count => {
+                    self.waiting.start += count;
+                    self.turn = self.turn.saturating_sub(count);
+                }
             }
-            self.moved_at = Instant::now();
             if self.waiting.is_empty() {
                 self.waiting = 0..0;
                 self.space.clear();
@@ -144,14 +170,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bulk<S> {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_frame(context))?;
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, octets));
-        self.moved_at = Instant::now();
-        Poll::Ready(written)
+        let writing = Pin::new(&mut self.stream).poll_write(context, octets);
+        self.noted(writing)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_frame(context))?;
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushing = Pin::new(&mut self.stream).poll_flush(context);
+        self.noted(flushing)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -207,6 +233,59 @@ mod tests {
             assert!(unmasked.map(|(octet, mask)| octet ^ mask).eq(payload));
             assert_eq!(behind, b"behind");
         }
+        Ok(())
+    }
+
+    /// A peer that takes whatever it is offered, at once.
+    struct Insatiable(usize);
+
+    impl AsyncWrite for Insatiable {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0 += octets.len();
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn() -> io::Result<()> {
+        let mut bulk = Bulk::new(Insatiable(0));
+        let length = 5 * TURN;
+        bulk.begin(octets(length), Data::Binary, true)?;
+        let mut before = 0;
+        let mut turns = 0;
+        std::future::poll_fn(|context| {
+            turns += 1;
+            let flushed = Pin::new(&mut bulk).poll_flush(context);
+            assert!(bulk.stream.0 - before < TURN + 2 * PIECE);
+            before = bulk.stream.0;
+            flushed
+        })
+        .await?;
+        assert!(bulk.stream.0 > length && turns > 3);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn only_a_peer_that_made_it_wait_shows_that_it_is_there() -> io::Result<()> {
+        let (stream, mut reader) = tokio::io::duplex(1000);
+        let mut bulk = Bulk::new(stream);
+        let before = bulk.moved_at();
+        bulk.write_all(&[0; 1000]).await?;
+        assert_eq!(bulk.moved_at(), before);
+        let (wrote, read) = tokio::join!(bulk.write_all(&[0; 1]), reader.read_u8());
+        assert!(wrote.and(read.map(drop)).is_ok() && bulk.moved_at() > before);
         Ok(())
     }
 

@@ -2,12 +2,12 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
 use super::peer::{Fault, Peer};
+use super::pulse::{Due, Pulse};
 use super::session::{CLOSING, Inbox, Outbox};
 use crate::engine::config::WebSockets;
 use crate::engine::error::{Error, Kind};
@@ -42,10 +42,7 @@ pub(super) struct Session<'a> {
     unflushed: bool,
     /// The client is slow, so that nothing is read from the upstream.
     paused: bool,
-    /// When something came from the upstream last.
-    heard: Instant,
-    /// When it was asked for a sign of life.
-    pinged: Option<Instant>,
+    pulse: Pulse,
     /// When there was a message either way last.
     busy: Instant,
     /// When a client that has left has waited long enough for its last messages to go.
@@ -68,8 +65,7 @@ impl<'a> Session<'a> {
             settings,
             unflushed: false,
             paused: false,
-            heard: now,
-            pinged: None,
+            pulse: Pulse::new(settings.ping_interval, settings.ping_timeout, now),
             busy: now,
             patience: None,
             timer: None,
@@ -201,8 +197,6 @@ impl<'a> Session<'a> {
     ) -> Option<Outcome> {
         self.paused = !left && !self.inbox.poll_room(context);
         if self.paused {
-            // Nobody listens, so silence says nothing.
-            (self.heard, self.pinged) = (now, None);
             return None;
         }
         let mut batch = Vec::new();
@@ -252,25 +246,21 @@ impl<'a> Session<'a> {
     /// Sends pings when they are due, and ends what takes too long.
     fn poll_time(&mut self, context: &mut Context<'_>, mut now: Instant) -> Poll<Outcome> {
         loop {
-            let heard = self.peer.heard_at();
-            if heard > self.heard {
-                (self.heard, self.pinged) = (heard, None);
-            }
+            // Where nobody listens silence says nothing.
+            self.pulse.heard(match self.paused {
+                true => now,
+                false => self.peer.heard_at(),
+            });
             let failed = |error: &'static str, upstream| Outcome::Ended {
                 client: Close::new(FAILED, ""),
                 upstream,
                 error: Some(Error::new(Kind::ReadTimeout, error)),
             };
-            if let (Some(limit), Some(pinged)) = (self.settings.ping_timeout, self.pinged)
-                && pinged + limit <= now
-            {
+            let pulse = self.pulse.due(now);
+            if pulse == Due::GiveUp {
                 return Poll::Ready(failed("no answer to a ping in time", None));
             }
-            if self
-                .settings
-                .idle_timeout
-                .is_some_and(|limit| self.busy + limit <= now)
-            {
+            if self.idle_at().is_some_and(|at| at <= now) {
                 let upstream = Some(Close::new(GOING_AWAY, ""));
                 return Poll::Ready(failed("no message in time", upstream));
             }
@@ -281,14 +271,14 @@ impl<'a> Session<'a> {
                     error: None,
                 });
             }
-            if self.ping_due().is_some_and(|due| due <= now) {
-                self.pinged = Some(now);
+            if pulse == Due::Ask {
+                self.pulse.asked(now);
                 if self.peer.poll_ready(context).is_ready() {
                     self.peer.ping();
                     self.unflushed = self.peer.poll_flush(context).is_pending();
                 }
             }
-            let Some(next) = self.next_deadline() else {
+            let Some(next) = self.next_deadline(now) else {
                 return Poll::Pending;
             };
             ready!(poll_due(&mut self.timer, next, context));
@@ -296,24 +286,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn ping_due(&self) -> Option<Instant> {
-        let interval = self.settings.ping_interval.filter(|_| !self.paused)?;
-        match (self.pinged, self.settings.ping_timeout) {
-            (Some(_), Some(_)) => None,
-            (pinged, _) => Some(pinged.unwrap_or(self.heard) + interval),
-        }
+    fn idle_at(&self) -> Option<Instant> {
+        let idle = self.settings.idle_timeout?;
+        self.busy.checked_add(idle)
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let after = |start: Option<Instant>, limit: Option<Duration>| Some(start? + limit?);
-        [
-            self.ping_due(),
-            after(self.pinged, self.settings.ping_timeout),
-            after(Some(self.busy), self.settings.idle_timeout),
-            self.patience,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let pulse = match self.pulse.due(now) {
+            Due::Nothing(next) => next,
+            Due::Ask | Due::GiveUp => Some(now),
+        };
+        let deadlines = [pulse, self.idle_at(), self.patience];
+        deadlines.into_iter().flatten().min()
     }
 }

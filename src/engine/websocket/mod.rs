@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod memory;
 pub mod message;
 pub mod peer;
+pub mod pulse;
 mod readahead;
 pub mod session;
 pub mod socket;

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::bulk::TURN;
+
 /// Octets that are read at once while much comes; given back when less comes.
 const AHEAD: usize = 256 * 1024;
 
@@ -19,6 +21,8 @@ pub(super) struct Readahead<S> {
     space: Vec<u8>,
     /// How much of `space` has been taken.
     taken: usize,
+    /// Octets that may be read before others get their turn.
+    turn: usize,
     read_at: Instant,
 }
 
@@ -29,6 +33,7 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
             flood: false,
             space: Vec::new(),
             taken: 0,
+            turn: TURN,
             read_at: Instant::now(),
         }
     }
@@ -54,12 +59,18 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
 
     /// Reads into `space`; one that waits for more than a moment holds none.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.turn == 0 {
+            self.turn = TURN;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut space = std::mem::take(&mut self.space);
         space.clear();
         space.reserve_exact(AHEAD);
         // Unlike a buffer that is handed over, this one need not be cleared first.
         ready!(pin!(self.stream.read_buf(&mut space)).poll(context))?;
         self.read_at = Instant::now();
+        self.turn = self.turn.saturating_sub(space.len());
         (self.space, self.taken) = (space, 0);
         Poll::Ready(Ok(()))
     }
@@ -136,5 +147,40 @@ mod tests {
         drop(writer);
         assert_eq!(ahead.read(&mut piece).await?, 0);
         Ok(())
+    }
+
+    /// There is always more.
+    struct Endless(usize);
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.0 += buffer.initialize_unfilled().len();
+            buffer.advance(buffer.remaining());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn() -> io::Result<()> {
+        let mut ahead = Readahead::new(Endless(0));
+        let mut space = [0; 8192];
+        let mut turns = 0;
+        std::future::poll_fn(|context| {
+            turns += 1;
+            let before = ahead.stream.0;
+            loop {
+                let mut buffer = ReadBuf::new(&mut space);
+                ready!(Pin::new(&mut ahead).poll_read(context, &mut buffer))?;
+                assert!(ahead.stream.0 - before <= TURN + AHEAD);
+                if turns > 3 {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+        .await
     }
 }

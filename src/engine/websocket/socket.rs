@@ -44,18 +44,19 @@ pub const MAX_MESSAGE: usize = 1 << 30;
 /// A connection after its handshake.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// A writer that waits is watched by pings from now on, not by the timeout of requests.
-    fn lift_write_timeout(&mut self);
+    fn switch(&mut self);
 }
 
 impl Io for SocketIo {
-    fn lift_write_timeout(&mut self) {
-        SocketIo::lift_write_timeout(self);
+    fn switch(&mut self) {
+        self.lift_write_timeout();
+        self.bound_unsent();
     }
 }
 
 impl Io for TlsStream<SocketIo> {
-    fn lift_write_timeout(&mut self) {
-        self.get_mut().0.lift_write_timeout();
+    fn switch(&mut self) {
+        self.get_mut().0.switch();
     }
 }
 
@@ -66,8 +67,6 @@ pub struct SocketPeer {
     rest: Option<Rest>,
     /// A frame of a large message is going out.
     bulky: bool,
-    /// Something waits until the upstream takes it.
-    full: bool,
     /// The upstream has closed, and tungstenite answers that by itself.
     closed: bool,
     /// Writing has failed; reading tells why.
@@ -101,7 +100,6 @@ impl SocketPeer {
             frames: frames.await,
             rest: None,
             bulky: false,
-            full: false,
             closed: false,
             deaf: false,
             ended: false,
@@ -122,22 +120,6 @@ impl SocketPeer {
         self.bulky = true;
         rest.code = Data::Continue;
         self.rest = (!last).then_some(rest);
-    }
-
-    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.bulky || self.rest.is_some() {
-            ready!(self.poll_flush(context));
-            self.bulky = false;
-            match self.rest.take() {
-                // Nothing may follow a close.
-                Some(rest) if !self.deaf && !self.closed => self.start_fragment(rest),
-                _ => {}
-            }
-        }
-        if !self.deaf {
-            self.deaf = ready!(Pin::new(&mut self.frames).poll_ready(context)).is_err();
-        }
-        Poll::Ready(())
     }
 }
 
@@ -191,16 +173,23 @@ impl Peer for SocketPeer {
     /// A ping would stand behind what waits, so whoever takes some of that has given a sign.
     fn heard_at(&self) -> Instant {
         let stream = self.frames.get_ref();
-        match self.full {
-            true => stream.read_at().max(stream.get_ref().moved_at()),
-            false => stream.read_at(),
-        }
+        stream.read_at().max(stream.get_ref().moved_at())
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let ready = self.poll_room(context);
-        self.full = ready.is_pending();
-        ready
+        while self.bulky || self.rest.is_some() {
+            ready!(self.poll_flush(context));
+            self.bulky = false;
+            match self.rest.take() {
+                // Nothing may follow a close.
+                Some(rest) if !self.deaf && !self.closed => self.start_fragment(rest),
+                _ => {}
+            }
+        }
+        if !self.deaf {
+            self.deaf = ready!(Pin::new(&mut self.frames).poll_ready(context)).is_err();
+        }
+        Poll::Ready(())
     }
 
     fn send(&mut self, message: Message) {
@@ -230,9 +219,7 @@ impl Peer for SocketPeer {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.deaf {
-            let flushed = Pin::new(&mut self.frames).poll_flush(context);
-            self.full = flushed.is_pending();
-            self.deaf = ready!(flushed).is_err();
+            self.deaf = ready!(Pin::new(&mut self.frames).poll_flush(context)).is_err();
         }
         Poll::Ready(())
     }
@@ -323,7 +310,7 @@ impl Switching {
         let lost = || Error::new(Kind::Read, "the connection was closed after its handshake");
         let upgraded = self.upgrade.await.map_err(|_| lost())?;
         let (mut io, read) = take_apart(upgraded).ok_or_else(lost)?;
-        io.lift_write_timeout();
+        io.switch();
         Ok((io, read))
     }
 }

@@ -66,7 +66,7 @@ fn pings_are_no_messages() {
 
 #[test]
 fn a_silent_upstream_is_asked_and_given_up() {
-    let keys = "ws_ping_interval: 0.2\n      ws_ping_timeout: 0.4";
+    let keys = "ws_ping_interval: 0.4\n      ws_ping_timeout: 0.2";
     let (_gateway, mut client, mut peer) = joined(keys);
     for _ in 0..2 {
         assert_eq!(peer.exactly(6), PING);
@@ -77,6 +77,26 @@ fn a_silent_upstream_is_asked_and_given_up() {
     assert_eq!(peer.exactly(6), PING);
     assert_eq!(client.exactly(4), to_client(1011));
     assert_eq!(peer.exactly(8), to_upstream(1001));
+}
+
+#[test]
+fn each_interval_of_silence_is_asked_about() {
+    let keys = "ws_ping_interval: 0.1\n      ws_ping_timeout: null";
+    let (_gateway, mut client, mut peer) = joined(keys);
+    for _ in 0..4 {
+        assert_eq!(peer.exactly(6), PING);
+    }
+    peer.say(PONG);
+    assert_eq!(client.exactly(2), PONG);
+}
+
+#[test]
+fn one_that_was_asked_is_given_up_within_a_frame_too() {
+    let keys = "ws_ping_interval: 0.2\n      ws_ping_timeout: 0.6";
+    let (_gateway, mut client, mut peer) = joined(keys);
+    assert_eq!(peer.exactly(6), PING);
+    client.say(&frame(0x82, 100, true)[..50]);
+    assert_eq!(client.exactly(4), to_client(1011));
 }
 
 #[test]
