@@ -131,14 +131,31 @@ async def test_a_client_that_leaves_is_none(code: int) -> None:
         assert status_of(relay, a)["failures"] == 0
 
 
+async def test_nor_is_one_that_sends_too_much() -> None:
+    def send(peer: UpstreamPeer, session: Session) -> None:
+        anyio.from_thread.run_sync(session.say, "longer")
+        assert peer.answer_close()[0] == 1001
+
+    async with ended(send, ws_max_message_size=3) as (relay, a):
+        assert status_of(relay, a)["failures"] == 0
+
+
+async def test_nor_is_a_silence_of_both() -> None:
+    def wait(peer: UpstreamPeer, _: Session) -> None:
+        assert peer.answer_close()[0] == 1001
+
+    async with ended(wait, ws_idle_timeout=0.2) as (relay, a):
+        assert status_of(relay, a)["failures"] == 0
+
+
 @contextlib.asynccontextmanager
 async def ended(
-    end: Callable[[UpstreamPeer, Session], object],
+    end: Callable[[UpstreamPeer, Session], object], **settings: Any
 ) -> AsyncIterator[tuple[Relay, Upstream]]:
-    """A WebSocket that was open, and that one of its ends has ended in this way."""
+    """A WebSocket that was open and that has ended in this way."""
     accept = Accept()
     with upstreams(accept) as (a,):
-        async with relay_to(a) as relay:
+        async with relay_to(a, **settings) as relay:
             session = Session("/x")
             async with session.run(relay):
                 await session.accepted()

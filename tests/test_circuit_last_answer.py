@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from asgi_relay import Limits, Timeout
+
 from .support import scripts
 from .support.client import TruncatedError
 from .support.exchange import Gate
@@ -125,6 +127,36 @@ def test_all_have_become_full_meanwhile() -> None:
             assert response.value("retry-after") == b"7"
             second.throw_open()
             assert other.read().status == 200
+
+
+def test_a_large_one_holds_no_connection_while_its_retry_waits() -> None:
+    settings = {**retrying, "retry_backoff_factor": 2, "limits": Limits(max_connections=1)}
+    with (
+        upstreams(scripts.in_turn(unavailable(LARGE), scripts.ok)) as (a,),
+        balanced(a, **settings, timeout=Timeout(5, pool=1)) as front,
+        asking(front) as (one,),
+    ):
+        a.wait_requests()
+        assert front.fetch().status == 200
+        assert len(a.requests) == 2
+        assert one.read().status == 200
+
+
+def test_one_that_has_been_let_go_of_is_not_missed_in_vain() -> None:
+    """There was a target when its retry began to wait, and none when it ended."""
+    with (
+        upstreams(unavailable(LARGE)) as (a,),
+        balanced(a, **{**retrying, "retry_backoff_factor": 1}) as front,
+        asking(front) as (client,),
+    ):
+        a.wait_requests()
+        a.connections[0].wait_closed()
+        front.relay.targets.drain(a.url)
+        response = client.read()
+        assert (response.status, response.body) == (
+            503,
+            b"Service Unavailable: no upstream is healthy",
+        )
 
 
 def test_a_connection_is_kept_while_a_short_one_waits() -> None:

@@ -94,13 +94,18 @@ impl Relay {
         }
     }
 
-    /// Reports that a response broke off after it had begun.
+    /// Reports that a response broke off after it had begun, and takes it down.
     pub fn report_interrupted(&self, observer: &dyn Observer, origin: &Provenance, error: &Error) {
+        origin.interrupted(error);
+        self.report_ended(observer, origin, error);
+    }
+
+    /// Reports that what had begun was ended, which says nothing of the target.
+    pub(super) fn report_ended(&self, observer: &dyn Observer, origin: &Provenance, error: &Error) {
         let (name, attempt) = match error.kind().is_timeout() {
             true => ("upstream_timeout", Some(origin.attempt)),
             false => ("upstream_error", None),
         };
-        origin.interrupted(error);
         self.report(observer, name, &origin.to, attempt, Err(error));
     }
 

@@ -26,7 +26,7 @@ impl Relay {
     }
 
     /// The turn of a retry, and where it leads. Where there is none, the error is what the client
-    /// gets: the last try's answer or failure.
+    /// gets: the last try's answer or failure, unless it had been let go of.
     pub(super) async fn again(
         &self,
         request: &mut Request,
@@ -42,11 +42,18 @@ impl Relay {
         }
         let backoff = self.config.retry.backoff(origin.attempt);
         if !origin.to.own {
+            drop(last);
             sleep(backoff).await;
             return Ok((origin.turn, origin.to));
         }
         // Not in flight while it waits; it may be next again.
         origin.turn.rest();
+        // What has not come holds a connection, for which others may wait: only while it may be all
+        // that the client can get.
+        let at = redirected.then(|| origin.to.target.origin());
+        let needless = last.as_ref().is_ok_and(|answer| !answer.body.has_come())
+            && self.balancer().is_open(at.map(AsRef::as_ref));
+        let last = (!needless).then_some(last);
         let next = if redirected {
             // Nobody else was named.
             sleep(backoff).await;
@@ -67,7 +74,7 @@ impl Relay {
             }
             Err(error) => {
                 self.report_unavailable(observer, &request.target, &error);
-                let answer = last.map_err(Err)?;
+                let answer = last.unwrap_or(Err(error)).map_err(Err)?;
                 if !answer.body.has_come() {
                     origin.turn.go_on();
                 }

@@ -84,3 +84,17 @@ async fn where_all_are_ejected_all_are_tried() {
     let (first, second) = (turn(&balancer).await, turn(&balancer).await);
     assert_ne!(url(&first), url(&second));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_off_behind_its_end_is_a_failure_alone() {
+    // As a WebSocket's, whose 101 is complete at once.
+    let balancer = balancer(&["http://a", "http://b"], in_turn());
+    for _ in 0..4 {
+        let mut turn = turn(&balancer).await;
+        turn.well();
+        if url(&turn) == "http://b" {
+            turn.interrupted(&Error::new(Kind::Read, "the connection ended"));
+        }
+    }
+    assert_eq!(states(&balancer), [State::Healthy, State::Ejected]);
+}

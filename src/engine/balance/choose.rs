@@ -106,6 +106,17 @@ impl Balancer {
         self.regular(&mut set, Wish::new(affinity, tried))
     }
 
+    /// Whether a request could be given to a target now, at `origin` where that is named.
+    #[must_use]
+    pub fn is_open(&self, origin: Option<&Origin>) -> bool {
+        let open = |member: &Arc<Member>| {
+            matches!(member.state(), State::Healthy | State::Ejected)
+                && member.has_room()
+                && origin.is_none_or(|origin| member.is_at(origin))
+        };
+        self.members().iter().any(open)
+    }
+
     /// A target that a request could be given now, none of `without`; nothing is counted.
     #[must_use]
     pub fn pick(&self, without: &[String]) -> Option<String> {

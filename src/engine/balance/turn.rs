@@ -125,7 +125,8 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if *self.well.get_mut() {
+        // A WebSocket that breaks off was answered well, and so was a redirect whose end fails.
+        if *self.well.get_mut() && !*self.blamed.get_mut() {
             self.balancer.succeeded(&self.member, false);
         }
         self.rest();

@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::dial::dial;
@@ -142,13 +143,16 @@ impl Connector {
     async fn open(&self, origin: &Origin, purpose: Purpose) -> Result<Connection, Error> {
         let (stream, host) = match &origin.endpoint {
             Endpoint::Tcp { host, port } => {
+                let begun = Instant::now();
                 let addresses = match origin.address {
                     Some(address) => vec![SocketAddr::new(address, *port)],
                     None => self.resolve(host, *port).await.map_err(|_| {
                         Error::not_sent(Kind::Resolve, "the name cannot be resolved")
                     })?,
                 };
-                let stream = dial(addresses, self.timeouts.connect).await;
+                let limit = self.timeouts.connect;
+                let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
+                let stream = dial(addresses, left).await;
                 let stream = stream.map_err(|error| connect_error(&error))?;
                 (Stream::Tcp(stream), host.as_str())
             }

@@ -22,9 +22,9 @@ enum Outcome {
     Left(Close),
     /// The upstream closed, which the client has been told.
     Closed,
-    /// Nothing more comes from the upstream.
+    /// Nothing more comes from the upstream, by its fault.
     Fault(Fault),
-    /// Each side is told its part.
+    /// Each side is told its part; for the target it counts as no failure.
     Ended {
         client: Close,
         upstream: Option<Close>,
@@ -83,21 +83,24 @@ impl<'a> Session<'a> {
             }),
             Poll::Pending => self.poll(context),
         });
-        let (client, upstream, error, reads_on) = match outcome.await {
-            Outcome::Left(close) => (None, Some(close), None, true),
-            Outcome::Closed => (None, None, None, false),
+        let (client, upstream, reads_on) = match outcome.await {
+            Outcome::Left(close) => (None, Some(close), true),
+            Outcome::Closed => (None, None, false),
             Outcome::Fault(Fault { error, farewell }) => {
-                (Some(Close::new(FAILED, "")), farewell, Some(error), false)
+                relay.report_interrupted(self.inbox, origin, &error);
+                (Some(Close::new(FAILED, "")), farewell, false)
             }
             Outcome::Ended {
                 client,
                 upstream,
                 error,
-            } => (Some(client), upstream, error, true),
+            } => {
+                if let Some(error) = error {
+                    relay.report_ended(self.inbox, origin, &error);
+                }
+                (Some(client), upstream, true)
+            }
         };
-        if let Some(error) = error {
-            relay.report_interrupted(self.inbox, origin, &error);
-        }
         if let Some(close) = &client {
             self.tell_client(close.clone());
         }
@@ -168,7 +171,7 @@ impl<'a> Session<'a> {
                     client: Close::new(TOO_BIG, ""),
                     upstream: Some(Close::new(GOING_AWAY, "")),
                     error: Some(Error::new(
-                        Kind::Protocol,
+                        Kind::Abandoned,
                         "the client sent a message that is too big",
                     )),
                 });
@@ -251,18 +254,20 @@ impl<'a> Session<'a> {
                 true => now,
                 false => self.peer.heard_at(),
             });
-            let failed = |error: &'static str, upstream| Outcome::Ended {
-                client: Close::new(FAILED, ""),
-                upstream,
-                error: Some(Error::new(Kind::ReadTimeout, error)),
-            };
+            let failed = |error: &'static str| Error::new(Kind::ReadTimeout, error);
             let pulse = self.pulse.due(now);
             if pulse == Due::GiveUp {
-                return Poll::Ready(failed("no answer to a ping in time", None));
+                return Poll::Ready(Outcome::Fault(Fault {
+                    error: failed("no answer to a ping in time"),
+                    farewell: None,
+                }));
             }
             if self.idle_at().is_some_and(|at| at <= now) {
-                let upstream = Some(Close::new(GOING_AWAY, ""));
-                return Poll::Ready(failed("no message in time", upstream));
+                return Poll::Ready(Outcome::Ended {
+                    client: Close::new(FAILED, ""),
+                    upstream: Some(Close::new(GOING_AWAY, "")),
+                    error: Some(failed("no message in time")),
+                });
             }
             if self.patience.is_some_and(|due| due <= now) {
                 return Poll::Ready(Outcome::Ended {
