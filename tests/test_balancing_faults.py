@@ -150,16 +150,17 @@ async def test_one_that_freezes_costs_time_and_no_answer() -> None:
     """SIGSTOP: the kernel goes on accepting, and nothing is ever answered."""
     settings = {**saved, "timeout": Timeout(read=STUCK), "balance": "round_robin"}
     with fleet("a", "b", "c") as (a, b, c):
-        async with relay_to(a, b, c, **settings) as relay, Load(relay, CLIENTS) as load:
-            await load.more(50)
-            before = status_of(relay, b)["requests"]
-            b.freeze()
-            await load.until(lambda: state_of(relay, b) == "ejected", "the ejection")
-            await load.more(100)
-            stuck = status_of(relay, b)["requests"] - before
+        async with relay_to(a, b, c, **settings) as relay:
+            async with Load(relay, CLIENTS) as load:
+                await load.more(50)
+                b.freeze()
+                await load.until(lambda: state_of(relay, b) == "ejected", "the ejection")
+                await load.more(100)
+            # Not its requests: it may still have answered some as the signal came.
+            stuck = status_of(relay, b)["failures"]
     assert load.statuses == {200: len(load.answers)}
     # Out after three failures; those that were sent meanwhile are one of each client at most.
-    assert FAILURES <= stuck <= FAILURES + CLIENTS + 2
+    assert FAILURES <= stuck <= FAILURES + CLIENTS
 
 
 async def test_one_that_freezes_costs_a_stated_share_of_the_posts() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from asgi_relay import Relay
 
@@ -133,10 +135,43 @@ def test_octets_that_are_not_ascii_arrive_encoded_or_not_at_all(server: Serve) -
             assert request.target in {b"/%E2%82%AC?%E2%82%AC", "/€?€".encode()}
 
 
-def test_the_asterisk_of_options_is_the_upstream_s_root_or_refused() -> None:
+@pytest.mark.parametrize(
+    ("base", "prefix", "arrived"),
+    [("", "/", b"*"), ("/", "", b"*"), ("/base", "/", b"/base/*"), ("", "/v1", b"/v1/*")],
+)
+def test_the_asterisk_of_options_is_the_whole_upstream(
+    server: Serve, base: str, prefix: str, arrived: bytes
+) -> None:
+    """RFC 9112 §3.2.4; below a base it is not the upstream's to ask for."""
+    with Upstream(scripts.ok) as upstream:
+        port = server(Relay(upstream.url + base, upstream_prefix=prefix)).port
+        assert fetch(port, "*", method="OPTIONS").status == 200
+        assert upstream.requests[0].target == arrived
+
+
+@pytest.mark.parametrize(("method", "target"), [("GET", "*"), ("OPTIONS", "/*")])
+def test_any_other_asterisk_is_a_path(method: str, target: str) -> None:
     with Upstream(scripts.ok) as upstream, relayed(upstream.url) as front:
-        assert front.fetch("*", method="OPTIONS").status in {200, 400}
-        assert all(request.target in {b"*", b"/*", b"/"} for request in upstream.requests)
+        assert front.fetch(target, method=method).status == 200
+        assert upstream.requests[0].target == b"/*"
+
+
+def test_each_target_has_its_own_asterisk() -> None:
+    with Upstream(scripts.ok) as one, Upstream(scripts.ok) as other:
+        targets: Any = [one.url, other.url + "/base"]
+        with relayed(targets, balance="round_robin") as front:
+            for _ in range(2):
+                assert front.fetch("*", method="OPTIONS").status == 200
+        assert [one.requests[0].target, other.requests[0].target] == [b"*", b"/base/*"]
+
+
+@pytest.mark.parametrize("target", ["/%FF/x", "/%E2%82/x", "/a%ffb%FE/x"])
+def test_a_mount_that_is_not_utf_8_is_cut_off(server: Serve, target: str) -> None:
+    """Servers put a replacement character into `path`, and so into `root_path`."""
+    with Upstream(scripts.ok) as upstream:
+        app = Starlette(routes=[Mount("/{tenant}", app=Relay(upstream.url))])
+        assert fetch(server(app).port, target).status == 200
+        assert upstream.requests[0].target == b"/x"
 
 
 # -- base path and prefix --------------------------------------------------------------------------

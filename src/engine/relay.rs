@@ -20,6 +20,7 @@ use super::policy::budget::RetryBudget;
 use super::policy::cookie::without_cookie;
 use super::policy::request::{BadRequest, Connection, Framing, Line, RequestPolicy};
 use super::policy::response::ResponsePolicy;
+use super::target::ASTERISK;
 use super::upstream::connect::{Connector, Purpose, Speech};
 use super::upstream::tls::TlsError;
 use super::websocket::handshake::Handshake;
@@ -160,7 +161,14 @@ impl Relay {
         if method == Method::CONNECT {
             return Err(BadRequest::Method);
         }
-        let target = self.config.target.join(inbound.path, inbound.query)?;
+        let target = &self.config.target;
+        let asterisk = method == Method::OPTIONS
+            && inbound.path == ASTERISK.as_bytes()
+            && inbound.query.is_empty();
+        let target = match target.asterisk().filter(|_| asterisk) {
+            Some(asterisk) => asterisk,
+            None => target.join(inbound.path, inbound.query)?,
+        };
         let mut outgoing = self
             .request_policy
             .headers(inbound.headers, &inbound.connection)?;

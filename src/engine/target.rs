@@ -22,6 +22,9 @@ const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// The request target of an OPTIONS for a whole server.
+pub const ASTERISK: &str = "*";
+
 /// Where connections go; also what the pool tells idle connections apart by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
@@ -270,6 +273,9 @@ impl Target {
         if self.base == from.base {
             return Ok(path.clone());
         }
+        if path == ASTERISK {
+            return self.join(ASTERISK.as_bytes(), &[]);
+        }
         let prefix = match from.base.as_str() {
             "" if at_mount => "/",
             base => base,
@@ -281,6 +287,14 @@ impl Target {
             _ => "",
         };
         request_target(format!("{}{slash}{below}", self.base).into_bytes())
+    }
+
+    /// The request target that stands for the whole server (RFC 9112 §3.2.4), where no base
+    /// narrows it.
+    #[must_use]
+    pub fn asterisk(&self) -> Option<PathAndQuery> {
+        let whole = self.base.is_empty();
+        whole.then(|| PathAndQuery::from_static(ASTERISK))
     }
 
     /// The request target for what a client asked for below the mount.

@@ -58,7 +58,9 @@ pub fn below_mount<'a>(scope: &ScopePath<'a>) -> Cow<'a, [u8]> {
     };
     let mount = mount_of(scope);
     let cut = if !mount.is_empty() {
-        raw_prefix_length(&raw, mount.as_bytes()).unwrap_or(0)
+        raw_prefix_length(&raw, mount.as_bytes())
+            .or_else(|| replaced_prefix_length(&raw, mount.as_bytes()))
+            .unwrap_or(0)
     } else if *raw == *scope.path.as_bytes() || scope.raw_path.is_none() {
         0
     } else {
@@ -124,6 +126,34 @@ pub fn raw_prefix_length(raw: &[u8], decoded: &[u8]) -> Option<usize> {
     Some(at)
 }
 
+/// As [`raw_prefix_length`], where a server has put replacement characters in `decoded` for what
+/// is not UTF-8.
+fn replaced_prefix_length(raw: &[u8], decoded: &[u8]) -> Option<usize> {
+    let whole = replaced(raw);
+    let (prefix, rest) = whole.split_at_checked(decoded.len())?;
+    let same = prefix.iter().map(|pair| &pair.0).eq(decoded);
+    same.then(|| rest.first().map_or(raw.len(), |pair| pair.1))
+}
+
+/// The octets of a path as servers decode it, each with where it stands there.
+fn replaced(raw: &[u8]) -> Vec<(u8, usize)> {
+    let decoded: Vec<(u8, usize)> = Decoded { raw, at: 0 }.collect();
+    let octets: Vec<u8> = decoded.iter().map(|pair| pair.0).collect();
+    if str::from_utf8(&octets).is_ok() {
+        return decoded;
+    }
+    let mut positions = decoded.iter().map(|pair| pair.1);
+    let mut out = Vec::with_capacity(decoded.len());
+    for chunk in octets.utf8_chunks() {
+        out.extend(chunk.valid().bytes().zip(positions.by_ref()));
+        let invalid = positions.by_ref().take(chunk.invalid().len());
+        if let Some(start) = invalid.reduce(|first, _| first) {
+            out.extend("\u{FFFD}".bytes().map(|octet| (octet, start)));
+        }
+    }
+    out
+}
+
 /// The first octet of `raw`, percent-decoded, and how many octets it takes there.
 fn decode_one(raw: &[u8]) -> Option<(u8, usize)> {
     let hex = |b: &u8| (*b as char).to_digit(16);
@@ -141,7 +171,7 @@ fn decode_one(raw: &[u8]) -> Option<(u8, usize)> {
 /// collapsing slashes and adding one at the end. 0 where `path` is no tail of it.
 fn tail_start(raw: &[u8], path: &[u8]) -> usize {
     let wanted = normalized(path.iter().copied().map(|octet| (octet, 0)));
-    let whole = normalized(Decoded { raw, at: 0 });
+    let whole = normalized(replaced(raw).into_iter());
     let Some(cut) = whole.len().checked_sub(wanted.len()) else {
         return 0;
     };
@@ -287,6 +317,27 @@ mod tests {
         assert_eq!(below("/", "/svc", ""), "");
         assert_eq!(below("/", "/", ""), "/");
         assert_eq!(below("/login/", "/srv/svc/login", "/srv"), "/login");
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_found_again() {
+        assert_eq!(below("/\u{FFFD}/x", "/%FF/x", "/\u{FFFD}"), "/x");
+        assert_eq!(
+            below(
+                "/a\u{FFFD}\u{FFFD}b/%",
+                "/a%ff%FEb/%25",
+                "/a\u{FFFD}\u{FFFD}b"
+            ),
+            "/%25"
+        );
+        // A character that is cut short is replaced once.
+        assert_eq!(
+            below("/\u{FFFD}/\u{FFFD}", "/%E2%82/%E2", "/\u{FFFD}"),
+            "/%E2"
+        );
+        assert_eq!(below("/\u{FFFD}", "/%F0%9F%98", "/\u{FFFD}"), "");
+        assert_eq!(below("/\u{FFFD}/", "/svc/%FF", ""), "/%FF");
+        assert_eq!(below("/\u{FFFD}", "/svc/%FF%FF", ""), "/svc/%FF%FF");
     }
 
     #[test]
