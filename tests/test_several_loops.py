@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -21,6 +23,7 @@ from .support.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from .support.asgi import Message
     from .support.leaks import Leaks
 
 LOOPS: list[dict[str, Any]] = [
@@ -220,3 +223,39 @@ def test_a_cancelled_main_task_leaves_nothing(leaks: Leaks) -> None:
         asyncio.run(leave_early())
         upstream.connections[0].wait_closed()
         asyncio.run(relay.shutdown())
+
+
+# What asyncio says of a task that is lost with its loop.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_loop_that_is_closed_over_a_request_leaves_nothing(kind: str, leaks: Leaks) -> None:
+    """The loop, its task and what that waits for hold one another, by way of the engine."""
+    with Upstream(scripts.hang) as upstream:
+        relay = Relay(upstream.url)
+        loops = [closed_over_a_request(relay, kind, upstream) for _ in range(3)]
+        for connection in upstream.connections[:2]:
+            gc.collect()
+            connection.wait_closed()
+        asyncio.run(relay.shutdown())
+        gc.collect()
+        assert [loop() for loop in loops] == [None] * 3
+
+
+def closed_over_a_request(
+    relay: Relay, kind: str, upstream: Upstream
+) -> weakref.ref[asyncio.AbstractEventLoop]:
+    async def receive() -> Message:
+        await asyncio.sleep(0 if kind == "websocket" and next(messages) == 0 else 3600)
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    loop, messages, before = asyncio.new_event_loop(), itertools.count(), len(upstream.requests)
+    scope = {**Call().scope(), "type": kind}
+    task = loop.create_task(cast("Any", relay(scope, receive, send)))
+    while len(upstream.requests) == before:
+        loop.run_until_complete(asyncio.sleep(0.01))
+    assert not task.done()
+    loop.close()
+    return weakref.ref(loop)

@@ -56,7 +56,7 @@ class WebSocketPump(Companion):
         self._scope = scope
         self._send = send
         self._rewrite = rewrite
-        self._granian = is_granian(scope)
+        self._granian = _engine.is_granian(scope)
         self._accepted = False
         self._deaf = False
         self._left = False
@@ -263,7 +263,7 @@ class Refusal:
     def __init__(self, scope: Scope, send: Send, status: int, headers: Any) -> None:
         self._whole = _DENIAL in (scope.get("extensions") or ())
         self._send = send
-        if is_granian(scope):
+        if _engine.is_granian(scope):
             headers = without_repeats(headers)
         self._start: Any = {"type": f"{_DENIAL}.start", "status": status, "headers": headers}
         self._pieces: list[bytes] = []
@@ -294,11 +294,6 @@ class Refusal:
             await parked(web_socket, web_socket.park, port)
             _, _, _, messages, flags = web_socket.take(None) or (0, None, None, [], 0)
             body = b"".join(messages)
-
-
-def is_granian(scope: Scope) -> bool:
-    """Whether granian serves: no other server offers this extension for a WebSocket."""
-    return "http.response.pathsend" in (scope.get("extensions") or ())
 
 
 def without_repeats(headers: Any) -> list[tuple[bytes, bytes]]:

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Method, StatusCode};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -267,6 +268,10 @@ impl Changes {
         let key = self.port.get().wait(waiter, |key| mailbox.park(key));
         *self.parked() = key;
         key.is_some()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.port)
     }
 
     /// The changes since the last call: `(url, state before, state after)`.

@@ -3,38 +3,25 @@
 use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use super::convert::{self, event_fields, header_list, joined};
-use super::memory::Call;
+use super::aside::{Aside, OWN, note_list};
+use super::convert::{self, header_list, joined};
 use super::port::Port;
 use super::scope::Downstream;
 use super::{generation, relay::Started};
 use crate::engine::body::Source;
 use crate::engine::deliver::{ExchangeMailbox, deliver};
 use crate::engine::error::{Error, Kind};
-use crate::engine::mailbox::{End, Mailbox};
+use crate::engine::mailbox::Mailbox;
 use crate::engine::policy::request::Framing;
 use crate::engine::relay::{InFlight, Request};
-use crate::engine::report::Note;
 use crate::engine::runtime::Runtime;
 use crate::engine::upload::Upload;
-
-/// The response is complete.
-pub(super) const COMPLETE: u8 = 1;
-/// The exchange takes a while.
-const SLOW: u8 = 2;
-/// The client's side gave up.
-pub(super) const ABORTED: u8 = 4;
-/// There are notes to be fetched.
-pub(super) const NOTES: u8 = 8;
-/// The response broke off; `failure()` tells why.
-pub(super) const FAILED: u8 = 16;
-/// The response is the relay's own, as none came from upstream.
-const OWN: u8 = 32;
 
 /// One request on its way and the response coming back.
 #[pyclass(frozen, module = "asgi_relay._engine")]
@@ -57,8 +44,7 @@ struct State {
     /// Until the exchange has been submitted.
     pending: Option<Pending>,
     upload: Option<Arc<Upload>>,
-    notes: Vec<Note>,
-    failure: Option<Error>,
+    aside: Aside,
 }
 
 /// An exchange that waits for its body.
@@ -87,8 +73,7 @@ impl Exchange {
                 request,
             }),
             upload: None,
-            notes: Vec::new(),
-            failure: None,
+            aside: Aside::default(),
         };
         let inner = Inner {
             port,
@@ -265,26 +250,10 @@ impl Exchange {
         rewrite: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let inner = self.inner()?;
-        let Some(contents) = inner.mailbox.take() else {
+        let Some(mut contents) = inner.mailbox.take() else {
             return Ok(None);
         };
-        let mut flags = if contents.aborted { ABORTED } else { 0 };
-        match contents.end {
-            Some(End::Complete) => flags |= COMPLETE,
-            Some(End::Failed(error)) => {
-                flags |= FAILED;
-                inner.lock().failure = Some(error);
-            }
-            None => {}
-        }
-        for note in contents.notes {
-            if matches!(note, Note::Slow) {
-                flags |= SLOW;
-            } else {
-                flags |= NOTES;
-                inner.lock().notes.push(note);
-            }
-        }
+        let mut flags = inner.lock().aside.keep(&mut contents);
         let (status, headers) = match contents.head {
             None => (0, None),
             Some(head) => {
@@ -300,13 +269,13 @@ impl Exchange {
     /// The notes behind the `NOTES` flag: `(event name, fields)` for the log, or a `Call`.
     fn notes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.inner()?;
-        let notes = std::mem::take(&mut inner.lock().notes);
+        let notes = inner.lock().aside.take_notes();
         note_list(py, notes, &inner.port)
     }
 
     /// The failure behind the `FAILED` flag: the exception's name and a message.
     fn failure(&self) -> PyResult<(&'static str, String)> {
-        let error = self.inner()?.lock().failure.take();
+        let error = self.inner()?.lock().aside.take_failure();
         let error = error.unwrap_or_else(|| Error::new(Kind::Abandoned, "the exchange failed"));
         Ok((error.kind().name(), error.detail().to_owned()))
     }
@@ -315,23 +284,14 @@ impl Exchange {
     fn abort(&self) -> Option<Py<PyAny>> {
         self.inner().ok()?.abort()
     }
-}
 
-/// Notes as the pump takes them.
-pub(super) fn note_list<'py>(
-    py: Python<'py>,
-    notes: Vec<Note>,
-    port: &Py<Port>,
-) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    for note in notes {
-        match note {
-            Note::Event(event) => list.append(event_fields(py, event)?)?,
-            Note::Call(call) => list.append(Call::new(call, port.clone_ref(py)))?,
-            Note::Slow => {}
+    /// What waits at the port may be a task that this belongs to.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.inner {
+            Some(inner) => visit.call(&inner.port),
+            None => Ok(()),
         }
     }
-    Ok(list)
 }
 
 impl Inner {

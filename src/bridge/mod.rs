@@ -3,6 +3,7 @@
 //! Everything here runs on a thread that holds the GIL, at the call of Python code. The engine's
 //! thread never comes here: it puts what it has into a mailbox and rings the event loop.
 
+mod aside;
 mod balance;
 mod config;
 mod convert;
@@ -66,6 +67,8 @@ mod _engine {
     use super::port::Port;
     #[pymodule_export]
     use super::relay::{BadRequest, Relay};
+    #[pymodule_export]
+    use super::scope::is_granian;
     #[pymodule_export]
     use super::waiting::{Drain, Round};
     #[pymodule_export]

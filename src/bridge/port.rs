@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyOSError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -53,6 +54,21 @@ impl Port {
             .collect();
         drop(waiters);
         PyList::new(py, rung)
+    }
+
+    /// A loop that ends with somebody waiting is garbage: its tasks wait for what is held here.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(waiters) = self.waiters.try_lock() {
+            for waiter in waiters.slots.iter().flatten() {
+                visit.call(waiter)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let waiters = std::mem::take(&mut *self.lock());
+        drop(waiters);
     }
 }
 

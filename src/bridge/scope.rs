@@ -100,8 +100,7 @@ fn read_with(
 }
 
 /// uvicorn and hypercorn put Date and Server on every response, beside the app's own. They are
-/// told from test clients by `asgi.spec_version`, and from granian, which lets the app's stand,
-/// by the extension that only it offers.
+/// told from test clients by `asgi.spec_version`; granian lets the app's stand.
 fn adds_date(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
     let py = scope.py();
     let Some(asgi) = scope.get_item(intern!(py, "asgi"))? else {
@@ -113,13 +112,20 @@ fn adds_date(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
     if !asgi.contains(intern!(py, "spec_version"))? || !asgi.contains(intern!(py, "version"))? {
         return Ok(false);
     }
-    let Some(extensions) = scope.get_item(intern!(py, "extensions"))? else {
-        return Ok(true);
+    Ok(!is_granian(scope)?)
+}
+
+/// Whether granian serves, by the extension that only it offers.
+#[pyfunction]
+pub(super) fn is_granian(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let Some(extensions) = scope.get_item(intern!(scope.py(), "extensions"))? else {
+        return Ok(false);
     };
-    let pathsend = intern!(py, "http.response.pathsend");
-    Ok(!extensions
-        .cast::<PyDict>()
-        .is_ok_and(|extensions| extensions.contains(pathsend).unwrap_or(false)))
+    let pathsend = intern!(scope.py(), "http.response.pathsend");
+    match extensions.cast::<PyDict>() {
+        Ok(extensions) => extensions.contains(pathsend),
+        Err(_) => Ok(false),
+    }
 }
 
 fn text<'py>(

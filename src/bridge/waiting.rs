@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::generation;
@@ -56,6 +57,10 @@ impl Round {
         let port = self.port.get();
         port.wait(waiter, |key| self.done.park(key)).is_some()
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.port)
+    }
 }
 
 /// A shutdown that is going on.
@@ -93,6 +98,10 @@ impl Drain {
     fn park(&self, waiter: Py<PyAny>) -> bool {
         let waiting = self.port.get().wait(waiter, |key| self.done.park(key));
         waiting.is_some()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.port)
     }
 
     /// Closes what is left; the last relay of the process ends the engine's thread.

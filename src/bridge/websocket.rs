@@ -2,24 +2,24 @@
 //!
 //! The client's end is opened by `Relay.connect`, an in-process upstream's by `Call.link`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::aside::{Aside, note_list};
 use super::convert::{self, header_list};
-use super::exchange::{ABORTED, COMPLETE, FAILED, NOTES, note_list};
 use super::port::Port;
 use super::relay::Started;
 use super::scope::Downstream;
 use super::{REGISTRY, generation};
-use crate::engine::mailbox::{End, Mailbox};
+use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe::Pipe;
 use crate::engine::relay::{InFlight, Request};
-use crate::engine::report::Note;
 use crate::engine::websocket::memory::Link;
 use crate::engine::websocket::message::{Close, GOING_AWAY, Message};
 use crate::engine::websocket::session::{Inbox, Outbox, Presence, run};
@@ -37,7 +37,7 @@ struct Inner {
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
     adds_date: bool,
-    notes: Mutex<Vec<Note>>,
+    aside: Mutex<Aside>,
     /// The pump of a client's end, as long as it runs.
     presence: Mutex<Option<InFlight>>,
     called_off: Arc<Mailbox<()>>,
@@ -84,7 +84,7 @@ impl WebSocket {
                 inbox,
                 outbox,
                 adds_date,
-                notes: Mutex::default(),
+                aside: Mutex::default(),
                 presence: Mutex::new(presence),
                 called_off,
             }),
@@ -158,20 +158,10 @@ impl WebSocket {
         rewrite: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let inner = self.inner()?;
-        let Some(contents) = inner.inbox.take() else {
+        let Some(mut contents) = inner.inbox.take() else {
             return Ok(None);
         };
-        let mut flags = if contents.aborted { ABORTED } else { 0 };
-        match contents.end {
-            Some(End::Complete) => flags |= COMPLETE,
-            Some(End::Failed(_)) => flags |= FAILED,
-            None => {}
-        }
-        if !contents.notes.is_empty() {
-            flags |= NOTES;
-            let mut notes = inner.notes.lock().unwrap_or_else(PoisonError::into_inner);
-            notes.extend(contents.notes);
-        }
+        let flags = inner.aside().keep(&mut contents);
         let (status, headers, subprotocol) = match contents.head {
             None => (0, None, None),
             Some(head) => {
@@ -196,10 +186,7 @@ impl WebSocket {
     /// The notes behind the `NOTES` flag: `(event name, fields)` for the log, or a `Call`.
     fn notes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.inner()?;
-        let notes = {
-            let mut notes = inner.notes.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *notes)
-        };
+        let notes = inner.aside().take_notes();
         note_list(py, notes, &inner.port)
     }
 
@@ -225,9 +212,21 @@ impl WebSocket {
     fn abort(&self) -> PyResult<Option<Py<PyAny>>> {
         Ok(self.inner()?.close(Close::new(GOING_AWAY, "")))
     }
+
+    /// What waits at the port may be a task that this belongs to.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.inner {
+            Some(inner) => visit.call(&inner.port),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Inner {
+    fn aside(&self) -> MutexGuard<'_, Aside> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is sent in one round of the event loop wakes the engine's thread once.
     fn send(&self, message: Message) -> bool {
         let (room, reader) = self.outbox.push(message);
