@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use asgi_relay::engine::config::Http2;
 use asgi_relay::engine::error::Kind;
 use asgi_relay::engine::relay::Relay;
 use tokio::join;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::support::{
     Peer, Upstream, config, fetch, mailbox, ok, post, read, relay, request, settle,
@@ -241,4 +244,25 @@ async fn an_answer_before_the_upload_is_complete_ends_the_connection() {
         !peer.ended().await.ends_with(b"0\r\n\r\n"),
         "the upload must not look complete"
     );
+}
+
+/// Over TLS that is never answered.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_another_ones_connection_do_not_fail_in_turn() {
+    let upstream = Upstream::bind().await;
+    let mut config = config(&upstream.url().replace("http:", "https:"));
+    config.http2 = Http2::Auto;
+    let limit = Duration::from_secs(1);
+    config.timeouts.connect = Some(limit);
+    let relay = relay(config);
+    let begun = Instant::now();
+    let mut clients = JoinSet::new();
+    for _ in 0..10 {
+        let relay = Arc::clone(&relay);
+        clients.spawn(async move { get(&relay).await });
+    }
+    for answer in clients.join_all().await {
+        assert_eq!(answer, Err(Kind::ConnectTimeout));
+    }
+    assert!(begun.elapsed() <= limit * 2);
 }

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -129,7 +128,23 @@ impl Connector {
     /// # Errors
     /// [`Kind::Resolve`], [`Kind::Connect`], [`Kind::Tls`] or [`Kind::ConnectTimeout`].
     pub async fn connect(&self, origin: &Origin, purpose: Purpose) -> Result<Connection, Error> {
-        within(self.timeouts.connect, self.open(origin, purpose)).await
+        self.in_time(self.open(origin, purpose)).await
+    }
+
+    /// Bounds work by the time that a connection may take.
+    ///
+    /// # Errors
+    /// The work's own, or [`Kind::ConnectTimeout`].
+    pub async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(limit) = self.timeouts.connect else {
+            return connecting.await;
+        };
+        tokio::time::timeout(limit, connecting)
+            .await
+            .unwrap_or_else(|_| Err(Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME)))
     }
 
     /// The addresses of a name, by the system's resolver, in its order.
@@ -237,18 +252,6 @@ impl Connector {
             timer: None,
         })
     }
-}
-
-async fn within(
-    limit: Option<Duration>,
-    connecting: impl Future<Output = Result<Connection, Error>>,
-) -> Result<Connection, Error> {
-    let Some(limit) = limit else {
-        return connecting.await;
-    };
-    tokio::time::timeout(limit, connecting)
-        .await
-        .unwrap_or_else(|_| Err(Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME)))
 }
 
 /// The kind of a failed connection; the detail is the operating system's word without the address.

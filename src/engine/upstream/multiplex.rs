@@ -23,6 +23,9 @@ use crate::engine::target::Origin;
 /// Requests on one connection from which on another connection is opened.
 pub const MAX_STREAMS: usize = 100;
 
+/// Origins without HTTP/2 that are remembered: a target has one, but redirects may lead anywhere.
+const MAX_PLAIN: usize = 100;
+
 /// A connection that is shared.
 #[derive(Debug)]
 pub struct Shared {
@@ -79,7 +82,7 @@ impl Drop for Stream {
 #[derive(Debug, Default)]
 pub struct Multiplexed {
     all: Mutex<Vec<Arc<Shared>>>,
-    /// Origins that have turned out to speak HTTP/1.1 only.
+    /// Origins that have turned out to speak HTTP/1.1 only, [`MAX_PLAIN`] at most.
     plain: Mutex<Vec<Arc<Origin>>>,
     /// Held while somebody connects: whoever comes meanwhile waits for that connection.
     pub connecting: tokio::sync::Mutex<()>,
@@ -136,6 +139,9 @@ impl Multiplexed {
     pub fn set_plain(&self, origin: &Arc<Origin>) {
         let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
         if !plain.contains(origin) {
+            if plain.len() >= MAX_PLAIN {
+                plain.remove(0);
+            }
             plain.push(Arc::clone(origin));
         }
     }
@@ -152,7 +158,9 @@ impl Pool {
         if let Some(stream) = self.multiplexed.stream(origin, MAX_STREAMS) {
             return Ok(self.lease_stream(stream, origin, true));
         }
-        let connecting = self.multiplexed.connecting.lock().await;
+        // No longer than for a connection of its own: those who wait would take turns at failing.
+        let turn = async { Ok(self.multiplexed.connecting.lock().await) };
+        let connecting = self.connector.in_time(turn).await?;
         let most = match self.slots.available_permits() {
             0 => usize::MAX,
             _ => MAX_STREAMS,
