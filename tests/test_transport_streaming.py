@@ -9,12 +9,17 @@ import anyio
 import pytest
 
 from asgi_relay import ASGITransport, Relay
+from asgi_relay._loop import parked
 
 from .support.conversation import silence
 from .support.direct import Call
 from .support.kernel import wait_still
+from .support.waiting import PATIENCE
 
 if TYPE_CHECKING:
+    from asgi_relay import _engine
+    from asgi_relay._loop import Port
+
     from .support.asgi import ASGIApp, Message, Receive, Scope, Send
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("anyio_backend")]
@@ -177,3 +182,57 @@ async def test_an_upload_that_its_client_leaves_is_never_complete() -> None:
     async with relay_to(upstream) as relay:
         await relay(Call("POST", headers=CHUNKED).scope(), receive, send)
     assert not [message for message in seen if message.get("more_body") is False]
+
+
+async def unused(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError
+
+
+class Hurried(ASGITransport):
+    """Gives up waiting for the body just as it comes, and goes on waiting to send."""
+
+    def __init__(self) -> None:
+        super().__init__(unused)
+        self.waits = anyio.Event()
+
+    async def serve(self, call: _engine.Call, port: Port) -> None:
+        while call.take() is None:
+            await parked(call, call.park, port)
+        reader = port.create_waiter()
+        key = call.park(reader)
+        assert key is not None
+        self.waits.set()
+        await reader
+        call.respond(200, [])
+        while call.push(bytes(1 << 16)):
+            pass
+        writer = port.create_waiter()
+        assert call.park_writer(writer) is not None
+        # As whoever is cancelled does, who cannot know that the engine has let go of the key.
+        call.unpark(key)
+        await writer
+        call.finish()
+
+
+async def test_one_that_gives_up_waiting_takes_nobody_else_along() -> None:
+    transport = Hurried()
+    messages = iter([b"first", b"second"])
+    sent = 0
+
+    async def receive() -> Message:
+        piece = next(messages, None)
+        if piece is None:
+            return await silence()
+        if piece == b"second":
+            await transport.waits.wait()
+        return {"type": "http.request", "body": piece, "more_body": True}
+
+    async def send(message: Message) -> None:
+        nonlocal sent
+        sent += len(message.get("body", b""))
+
+    scope = Call("POST", headers=CHUNKED).scope()
+    async with Relay("http://app", transport=transport) as relay:
+        with anyio.fail_after(PATIENCE):
+            await relay(scope, receive, send)
+    assert sent >= 1 << 17

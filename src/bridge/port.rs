@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::engine::doorbell::Doorbell;
+use crate::engine::slots::Slots;
 
 /// A descriptor that becomes readable when there are waiters to wake: one per event loop.
 #[pyclass(frozen, module = "asgi_relay._engine")]
@@ -18,12 +19,9 @@ pub(crate) struct Port {
     waiters: Mutex<Waiters>,
 }
 
-/// Futures by their keys.
-#[derive(Default)]
-struct Waiters {
-    slots: Vec<Option<Py<PyAny>>>,
-    free: Vec<usize>,
-}
+/// Futures by their keys. Somebody who is cancelled may have been rung for, so that their key is
+/// out of date when they take it back.
+type Waiters = Slots<Py<PyAny>>;
 
 #[pymethods]
 impl Port {
@@ -59,7 +57,7 @@ impl Port {
     /// A loop that ends with somebody waiting is garbage: its tasks wait for what is held here.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Ok(waiters) = self.waiters.try_lock() {
-            for waiter in waiters.slots.iter().flatten() {
+            for waiter in waiters.iter() {
                 visit.call(waiter)?;
             }
         }
@@ -100,25 +98,6 @@ impl Port {
     pub(crate) fn remove(&self, key: Option<usize>) -> Option<Py<PyAny>> {
         let mut waiters = self.lock();
         key.and_then(|key| waiters.remove(key))
-    }
-}
-
-impl Waiters {
-    fn insert(&mut self, waiter: Py<PyAny>) -> usize {
-        if let Some(key) = self.free.pop()
-            && let Some(slot) = self.slots.get_mut(key)
-        {
-            *slot = Some(waiter);
-            return key;
-        }
-        self.slots.push(Some(waiter));
-        self.slots.len() - 1
-    }
-
-    fn remove(&mut self, key: usize) -> Option<Py<PyAny>> {
-        let waiter = self.slots.get_mut(key)?.take()?;
-        self.free.push(key);
-        Some(waiter)
     }
 }
 

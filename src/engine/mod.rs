@@ -21,6 +21,7 @@ pub mod pull;
 pub mod relay;
 pub mod report;
 pub mod runtime;
+pub mod slots;
 pub mod target;
 pub mod timer;
 mod turning;
