@@ -9,7 +9,7 @@ use http::header::{
     TE, TRAILER, UPGRADE,
 };
 use http::request::Parts;
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::Scheme;
 use http::{Method, Version};
 
 use super::answer::Reply;
@@ -330,9 +330,6 @@ pub fn prepare(
         request.headers.insert(X_FORWARDED_HOST, host.clone());
     }
     request.headers.insert(X_REQUEST_ID, id);
-    if path == b"*" {
-        request.target = PathAndQuery::from_static("*");
-    }
     if has_body && request.framing == Framing::None {
         request.framing = Framing::Chunked;
     }

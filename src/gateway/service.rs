@@ -26,6 +26,7 @@ use super::watch::Presence;
 use super::worker::Worker;
 use crate::engine::error::Error;
 use crate::engine::policy::request::BadRequest;
+use crate::engine::target::ASTERISK;
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -157,7 +158,7 @@ fn check(
         return Err(redirect(host, parts, port));
     }
     let path = parts.uri.path();
-    let whole = path == "*";
+    let whole = path == ASTERISK;
     if whole && parts.method != Method::OPTIONS {
         return Err(Reply::bad_request(BadRequest::Target));
     }
@@ -174,6 +175,7 @@ fn check(
     };
     let missing = || Reply::new(StatusCode::NOT_FOUND, "Not Found");
     let way = plan.ways.get(index).ok_or_else(missing)?;
+    let is_whole = |to: &RouteTarget| to.target.asterisk().is_some();
     if whole && !way.route.targets.iter().all(is_whole) {
         return Err(missing());
     }
@@ -190,12 +192,6 @@ fn check(
         host: host_line,
         below,
     })
-}
-
-/// Whether all of a server is relayed to, not only what is below a path.
-fn is_whole(to: &RouteTarget) -> bool {
-    let root = to.target.join(b"", b"");
-    root.is_ok_and(|root| root.as_str() == "/")
 }
 
 fn take_token(limiter: &Limiter, parts: &Parts, origin: Origin) -> Result<(), u64> {
@@ -227,8 +223,8 @@ fn redirect(host: &str, parts: &Parts, port: u16) -> Reply {
     };
     // An OPTIONS for a URI without any path is one for `*` (RFC 9112 §3.2.4).
     let target = match parts.uri.path_and_query().map(PathAndQuery::as_str) {
-        Some("*") if parts.method == Method::OPTIONS => "",
-        Some("*") => return Reply::bad_request(BadRequest::Target),
+        Some(ASTERISK) if parts.method == Method::OPTIONS => "",
+        Some(ASTERISK) => return Reply::bad_request(BadRequest::Target),
         target => target.unwrap_or("/"),
     };
     match HeaderValue::from_str(&format!("https://{name}{port}{target}")) {
