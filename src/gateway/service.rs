@@ -179,6 +179,10 @@ fn check(
     if whole && !way.route.targets.iter().all(is_whole) {
         return Err(missing());
     }
+    // Its answer shows the client what the gateway has put in, credentials among it.
+    if parts.method == Method::TRACE && !way.route.methods.contains(&Method::TRACE) {
+        return Err(Reply::not_allowed(&way.route.methods));
+    }
     account.route(&way.metrics);
     if let Some(Some(limiter)) = plan.blueprint.limiters.get(index)
         && let Err(seconds) = take_token(limiter, parts, origin)

@@ -186,6 +186,23 @@ fn who_the_client_is_comes_from_trusted_proxies_alone() {
 }
 
 #[test]
+fn a_trace_passes_where_the_route_names_it() {
+    let url = Upstream::bind().serve(|head| ok(header(head, "authorization").unwrap_or("-")));
+    let gateway = start(&format!(
+        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\nroutes:\n  - {{path: /, targets: \"{url}\", \
+         extra_request_headers: {{authorization: secret}}}}\n  - {{path: /named, targets: \"{url}\", methods: \
+         [GET, TRACE]}}\n"
+    ));
+    let mut client = Peer::client(&gateway);
+    client.say("TRACE / HTTP/1.1\r\nhost: h\r\n\r\n");
+    let (head, body) = client.message();
+    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+    assert_eq!(body, b"Method Not Allowed");
+    client.say("TRACE /named HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_eq!(client.message().1, b"-");
+}
+
+#[test]
 fn nothing_passes_in_a_trailer_that_would_not_in_the_head() {
     let upstream = Upstream::bind();
     let drop = "      drop_request_headers: [x-own]\n";
