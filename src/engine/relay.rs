@@ -203,6 +203,16 @@ impl Relay {
         self.request_policy.passes(name)
     }
 
+    /// Takes out of a response's trailers what does not go back to the client.
+    pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
+        let policy = &self.response_policy;
+        let goes = |name: &&HeaderName| !policy.passes_behind(name);
+        let removed: Vec<_> = trailers.keys().filter(goes).cloned().collect();
+        for name in removed {
+            trailers.remove(name);
+        }
+    }
+
     /// The handshake that goes upstream for what a client sent.
     ///
     /// # Errors

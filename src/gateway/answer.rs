@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::account::Account;
 use super::client::Manners;
+use super::plan::Way;
 use super::streams::{self, Waits};
 use crate::engine::body::ResponseBody;
 use crate::engine::error::Error;
@@ -38,6 +39,8 @@ enum Content {
 /// A response that is still coming.
 #[derive(Debug)]
 pub struct Upstream {
+    /// The route, which says which trailers pass.
+    pub way: Arc<Way>,
     /// What has come of it already.
     pub first: Option<Frame<Bytes>>,
     /// The rest.
@@ -116,7 +119,10 @@ impl Body for Answer {
                     None => upstream.body.poll_frame(context),
                 };
                 match next {
-                    Poll::Ready(Some(Ok(frame))) => {
+                    Poll::Ready(Some(Ok(mut frame))) => {
+                        if let Some(trailers) = frame.trailers_mut() {
+                            upstream.way.relay.clean_trailers(trailers);
+                        }
                         let (frame, rest) = portioned(frame, this.portion);
                         upstream.first = rest;
                         Poll::Ready(Some(Ok(frame)))

@@ -198,6 +198,7 @@ impl Passage {
         };
         let mut response = Response::new(Answer::upstream(
             Upstream {
+                way: self.way,
                 first,
                 body: relayed.body,
                 origin: relayed.origin,

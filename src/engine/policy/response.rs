@@ -55,6 +55,16 @@ impl ResponsePolicy {
         self.filtered(headers, |name| !(no_length && *name == CONTENT_LENGTH))
     }
 
+    /// Whether a trailer of this name goes back to the client.
+    #[must_use]
+    pub fn passes_behind(&self, name: &HeaderName) -> bool {
+        let listed = |set: &NameSet| set.contains_key(name);
+        !is_hop_by_hop(name)
+            && *name != CONTENT_LENGTH
+            && !listed(&self.dropped)
+            && self.allowed.as_ref().is_none_or(listed)
+    }
+
     /// The headers of an accepted handshake for the client, without those of the hop's own, unless
     /// the handshake `passes` through to the client.
     ///
