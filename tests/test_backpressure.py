@@ -140,6 +140,31 @@ def test_a_client_may_pause_for_longer_than_the_read_timeout() -> None:
         bulk.receive(client)
 
 
+@pytest.mark.anyio
+async def test_nor_does_its_pause_count_where_the_upstream_had_paused_before(
+    anyio_backend: Any,
+) -> None:
+    """What is not read for the client's sake is no silence of the upstream's."""
+    pieces = [b"a", bytes(100_000), b"the end"]
+    gate = Gate()
+    taken: list[bytes] = []
+
+    async def send(message: Message) -> None:
+        taken.append(message.get("body", b""))
+        if len(b"".join(taken)) == 1:
+            # What fills the mailbox, and some time later the rest.
+            gate.open()
+            await anyio.sleep(0.5)
+            gate.open()
+            await anyio.sleep(1)
+
+    with Upstream(scripts.drip(gate, pieces)) as upstream:
+        gate.open()
+        async with Relay(upstream.url, timeout=Timeout(5, read=0.8)) as relay:
+            await relay(Call().scope(), silence, send)
+    assert b"".join(taken) == b"".join(pieces)
+
+
 def test_a_client_that_stops_reading_holds_up_nobody_else() -> None:
     bulk = Bulk(MUCH)
     script = scripts.by_path({b"/bulk": download(bulk), b"/": scripts.ok})

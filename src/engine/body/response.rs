@@ -208,8 +208,10 @@ impl ResponseBody {
         }
     }
 
-    /// Nobody takes anything at the moment: has nothing read ahead until [`ResponseBody::release`].
-    pub fn hold(&self) {
+    /// Nobody takes anything at the moment: has nothing read ahead until [`ResponseBody::release`],
+    /// and does not count that time as the upstream's silence.
+    pub fn hold(&mut self) {
+        self.timer = None;
         if let Some(socket) = self.socket() {
             socket.hold();
         }
