@@ -208,11 +208,7 @@ def test_an_address_that_never_answers_holds_nobody_up(names: Names, silent: lis
 
 def test_each_address_has_its_share_of_the_time_that_a_slow_resolver_leaves(names: Names) -> None:
     silent = [f"127.0.0.{number}" for number in range(2, 6)]
-    with (
-        backends(ONE) as (one,),
-        contextlib.ExitStack() as stack,
-        ThreadPoolExecutor() as threads,
-    ):
+    with backends(ONE) as (one,), contextlib.ExitStack() as stack, ThreadPoolExecutor() as threads:
         for host in silent:
             stack.enter_context(silent_at(host, one.port))
         names.hang("app.test")
