@@ -115,7 +115,7 @@ fn joined<'a>(parts: &[IoSlice<'_>], space: &'a mut [u8; SMALL]) -> Option<&'a [
 /// Octets that the system keeps unsent, about, where [`SocketIo::bound_unsent`] was called; when
 /// half of them have gone it takes more.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 256 * 1024;
+const UNSENT: u32 = 128 * 1024;
 
 /// A socket that can be asked about while a task owns its stream.
 #[derive(Debug)]
