@@ -36,6 +36,14 @@ impl Stream {
             Self::Unix(stream) => SockRef::from(stream),
         }
     }
+
+    /// Whether it may be worth reading; if not, the task is woken when it is.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context).map(drop),
+            Self::Unix(stream) => stream.poll_read_ready(context).map(drop),
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -243,6 +251,15 @@ impl SocketIo {
     pub fn lift_write_timeout(&mut self) {
         self.write_idle = None;
         self.timer = None;
+    }
+
+    /// Whether it may be worth reading; if not, the task is woken when it is.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        let shared = self.socket.lock();
+        match shared.held {
+            Some(_) => Poll::Ready(()),
+            None => shared.stream.poll_readable(context),
+        }
     }
 
     /// Has the system keep little from now on that it cannot send yet. Its buffer grows to

@@ -21,18 +21,22 @@ pub(super) struct Readahead<S> {
     space: Vec<u8>,
     /// How much of `space` has been taken.
     taken: usize,
+    /// How much has been handed on, in all.
+    passed: usize,
     /// Octets that may be read before others get their turn.
     turn: usize,
     read_at: Instant,
 }
 
 impl<S: AsyncRead + Unpin> Readahead<S> {
-    pub(super) fn new(stream: S) -> Self {
+    /// `passed` octets have been read and handed on before.
+    pub(super) fn new(stream: S, passed: usize) -> Self {
         Self {
             stream,
             flood: false,
             space: Vec::new(),
             taken: 0,
+            passed,
             turn: TURN,
             read_at: Instant::now(),
         }
@@ -51,6 +55,16 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
     /// When octets came last.
     pub(super) fn read_at(&self) -> Instant {
         self.read_at
+    }
+
+    /// How many octets have been handed on, in all; it wraps around.
+    pub(super) const fn passed(&self) -> usize {
+        self.passed
+    }
+
+    /// Whether octets wait here, or space for more is held that goes back when none come.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.flood || !self.waiting().is_empty()
     }
 
     fn waiting(&self) -> &[u8] {
@@ -86,6 +100,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readahead<S> {
             let before = buffer.remaining();
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
             self.read_at = Instant::now();
+            self.passed = self.passed.wrapping_add(before - buffer.remaining());
             self.flood = before > 0 && buffer.remaining() == 0;
             return Poll::Ready(Ok(()));
         }
@@ -96,6 +111,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readahead<S> {
         let count = self.waiting().len().min(buffer.remaining());
         buffer.put_slice(self.waiting().get(..count).unwrap_or_default());
         self.taken += count;
+        self.passed = self.passed.wrapping_add(count);
         if self.waiting().is_empty() && !self.flood {
             self.space = Vec::new();
         }
@@ -132,7 +148,7 @@ mod tests {
         let (mut writer, reader) = tokio::io::duplex(1 << 20);
         let sent: Vec<u8> = (0..500_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         writer.write_all(&sent).await?;
-        let mut ahead = Readahead::new(reader);
+        let mut ahead = Readahead::new(reader, 7);
         let mut got: Vec<u8> = Vec::new();
         let mut piece = [0; 8192];
         while got.len() < sent.len() {
@@ -141,6 +157,7 @@ mod tests {
             assert!(ahead.space.capacity() <= AHEAD);
         }
         assert!(got == sent);
+        assert_eq!(ahead.passed(), 7 + sent.len());
         writer.write_all(b"x").await?;
         assert_eq!(ahead.read(&mut piece).await?, 1);
         assert_eq!(ahead.space.capacity(), 0);
@@ -166,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn others_get_their_turn() -> io::Result<()> {
-        let mut ahead = Readahead::new(Endless(0));
+        let mut ahead = Readahead::new(Endless(0), 0);
         let mut space = [0; 8192];
         let mut turns = 0;
         std::future::poll_fn(|context| {

@@ -45,6 +45,9 @@ pub const MAX_MESSAGE: usize = 1 << 30;
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// A writer that waits is watched by pings from now on, not by the timeout of requests.
     fn switch(&mut self);
+
+    /// Whether it may be worth reading; if not, the task is woken when it is.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()>;
 }
 
 impl Io for SocketIo {
@@ -52,11 +55,20 @@ impl Io for SocketIo {
         self.lift_write_timeout();
         self.bound_unsent();
     }
+
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        SocketIo::poll_readable(self, context)
+    }
 }
 
 impl Io for TlsStream<SocketIo> {
     fn switch(&mut self) {
         self.get_mut().0.switch();
+    }
+
+    /// There is no telling: it may hold octets that it has deciphered.
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
     }
 }
 
@@ -73,6 +85,10 @@ pub struct SocketPeer {
     deaf: bool,
     /// The connection has ended in good order.
     ended: bool,
+    /// Octets of what has come out of tungstenite, in frames as short as they can be.
+    accounted: usize,
+    /// tungstenite may have an answer to a ping to write.
+    answers: bool,
     socket: Weak<Socket>,
 }
 
@@ -91,7 +107,7 @@ impl SocketPeer {
             .max_message_size(Some(most))
             .max_frame_size(Some(most));
         let frames = WebSocketStream::from_partially_read(
-            Readahead::new(Bulk::new(io)),
+            Readahead::new(Bulk::new(io), read.len()),
             read.into(),
             Role::Client,
             Some(config),
@@ -103,8 +119,30 @@ impl SocketPeer {
             closed: false,
             deaf: false,
             ended: false,
+            accounted: 0,
+            answers: false,
             socket,
         })
+    }
+
+    /// Waits until there is something to read, where tungstenite certainly has nothing: asking it
+    /// clears its buffer for a read, each time. All that was handed to it has come out as messages
+    /// then, none of it in fragments or longer headers than needed.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        let stream = self.frames.get_ref();
+        if self.answers || stream.passed() != self.accounted || stream.is_ahead() {
+            return Poll::Ready(());
+        }
+        stream.get_ref().get_ref().poll_readable(context)
+    }
+
+    fn account(&mut self, length: usize) {
+        let header = match length {
+            ..126 => 2,
+            126..=0xFFFF => 4,
+            _ => 10,
+        };
+        self.accounted = self.accounted.wrapping_add(header + length);
     }
 
     fn start(&mut self, message: WsMessage) {
@@ -141,6 +179,7 @@ fn take_apart(upgraded: Upgraded) -> Option<(Box<dyn Io>, Bytes)> {
 
 impl Peer for SocketPeer {
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Fault>> {
+        ready!(self.poll_readable(context));
         let message = loop {
             let received = match ready!(Pin::new(&mut self.frames).poll_next(context)) {
                 Some(Ok(received)) => received,
@@ -148,8 +187,14 @@ impl Peer for SocketPeer {
                 None => return Poll::Ready(Err(lost())),
             };
             match received {
-                WsMessage::Text(text) => break Message::Text(text),
-                WsMessage::Binary(octets) => break Message::Binary(octets),
+                WsMessage::Text(text) => {
+                    self.account(text.len());
+                    break Message::Text(text);
+                }
+                WsMessage::Binary(octets) => {
+                    self.account(octets.len());
+                    break Message::Binary(octets);
+                }
                 WsMessage::Close(None) => break Message::Close(Close::from_peer(None, "")),
                 // What tungstenite makes of a code that no frame may carry; its answer is on its
                 // way.
@@ -164,7 +209,12 @@ impl Peer for SocketPeer {
                     let code = Some(frame.code.into());
                     break Message::Close(Close::from_peer(code, &frame.reason));
                 }
-                WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_) => {}
+                WsMessage::Ping(octets) => {
+                    self.account(octets.len());
+                    self.answers = true;
+                }
+                WsMessage::Pong(octets) => self.account(octets.len()),
+                WsMessage::Frame(_) => {}
             }
         };
         Poll::Ready(Ok(message))
@@ -220,6 +270,7 @@ impl Peer for SocketPeer {
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.deaf {
             self.deaf = ready!(Pin::new(&mut self.frames).poll_flush(context)).is_err();
+            self.answers = false;
         }
         Poll::Ready(())
     }
