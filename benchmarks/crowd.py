@@ -1,8 +1,10 @@
 """What a crowd of idle clients costs the gateway: `python -m benchmarks.crowd`.
 
 Opens kept HTTP/1.1 connections, one request on each, and WebSockets, one echo on each, and prints
-what `asgi-relay serve` holds for them in resident memory, as JSON. Upstream and clients are in this
-process, which needs as many descriptors as the clients and two for each WebSocket.
+what `asgi-relay serve` holds for them in resident memory, as JSON: for connections right after the
+last request, when those that came first may have been parked already, and once all of them are.
+Upstream and clients are in this process, which needs as many descriptors as the clients and two for
+each WebSocket.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.probe import resident_kib, settled_kib
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -102,12 +106,6 @@ async def part(streams: list[Stream]) -> None:
     await asyncio.gather(*(writer.wait_closed() for _, writer in streams))
 
 
-def resident(pid: int) -> int:
-    """Octets of a process's resident memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
 @contextlib.asynccontextmanager
 async def gateway(upstream: int, workers: int) -> AsyncIterator[tuple[int, int]]:
     """`asgi-relay serve` before the upstream: its process and its port."""
@@ -146,12 +144,13 @@ async def measure(connections: int, websockets: int, workers: int) -> dict[str, 
     async with gateway(server.sockets[0].getsockname()[1], workers) as (pid, port):
         for make in (keep, chat):
             await part(await gather(WARM_UP, make, port))
-        start = resident(pid)
+        start = await settled_kib([pid])
         began = time.monotonic()
         kept = await gather(connections, keep, port)
-        held = resident(pid)
+        at_first = resident_kib([pid])
+        held = await settled_kib([pid])
         chats = await gather(websockets, chat, port)
-        chatting = resident(pid)
+        chatting = resident_kib([pid])
         took = time.monotonic() - began
         # All of them are still of use.
         for reader, writer in kept[:: max(1, connections // 100)]:
@@ -164,10 +163,11 @@ async def measure(connections: int, websockets: int, workers: int) -> dict[str, 
         "connections": connections,
         "websockets": websockets,
         "seconds": round(took, 2),
-        "start_mib": round(start / 2**20, 1),
-        "end_mib": round(chatting / 2**20, 1),
-        "kib_per_connection": round((held - start) / max(1, connections) / 1024, 2),
-        "kib_per_websocket": round((chatting - held) / max(1, websockets) / 1024, 2),
+        "start_mib": round(start / 1024, 1),
+        "end_mib": round(chatting / 1024, 1),
+        "kib_per_connection_at_first": round((at_first - start) / max(1, connections), 2),
+        "kib_per_connection": round((held - start) / max(1, connections), 2),
+        "kib_per_websocket": round((chatting - held) / max(1, websockets), 2),
     }
 
 

@@ -13,12 +13,19 @@ use asgi_relay::gateway::config::{Overrides, load};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[cfg(not(feature = "python"))]
+unsafe extern "C" {
+    safe fn mi_collect(force: bool);
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     // `cargo bench` adds arguments of its own, and runs this without a file.
     let Some(path) = arguments.find(|argument| !argument.starts_with('-')) else {
         return Ok(());
     };
+    #[cfg(not(feature = "python"))]
+    asgi_relay::gateway::relief::give_back_with(|| mi_collect(true));
     let loaded = load(Path::new(&path), &Overrides::default())?;
     let gateway = Gateway::start(loaded.settings)?;
     println!("{}", gateway.addresses().join(" "));

@@ -29,7 +29,3 @@
 mod bridge;
 pub mod engine;
 pub mod gateway;
-
-#[cfg(feature = "python")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -7,12 +7,13 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 
+use super::allocator;
 use crate::engine::balance::policy::Policy;
 use crate::engine::upstream::tls::Identity;
 use crate::gateway::bind::text_of;
 use crate::gateway::config::settings::{Balance, HostPattern, Listener, Route, Settings};
 use crate::gateway::config::{self, Loaded, Overrides};
-use crate::gateway::{self, Handle, trial};
+use crate::gateway::{self, Handle, relief, trial};
 
 create_exception!(
     asgi_relay._engine,
@@ -185,6 +186,7 @@ impl Gateway {
     #[new]
     fn new(py: Python<'_>, configuration: &Configuration) -> PyResult<Self> {
         let settings = configuration.settings().clone();
+        relief::give_back_with(allocator::give_back);
         let started = py.detach(|| gateway::Gateway::start(settings));
         started.map(Self).map_err(refused)
     }

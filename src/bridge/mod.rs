@@ -3,6 +3,7 @@
 //! Everything here runs on a thread that holds the GIL, at the call of Python code. The engine's
 //! thread never comes here: it puts what it has into a mailbox and rings the event loop.
 
+mod allocator;
 mod aside;
 mod balance;
 mod config;

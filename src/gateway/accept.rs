@@ -132,7 +132,7 @@ async fn admit(
         door: last.clone(),
         stream,
         address,
-        presence: Arc::new(worker.registry.enter(permit)),
+        presence: worker.registry.enter(permit),
     }));
 }
 

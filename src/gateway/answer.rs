@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::account::Account;
-use super::client::Manners;
 use super::plan::Way;
 use super::streams::{self, Waits};
+use super::watch::Watch;
 use crate::engine::body::ResponseBody;
 use crate::engine::error::Error;
 use crate::engine::report::Provenance;
@@ -48,7 +48,7 @@ pub struct Upstream {
     /// Where it comes from; counted there until it is complete.
     pub origin: Provenance,
     /// To make a failure visible.
-    pub manners: Arc<Manners>,
+    pub watch: Arc<Watch>,
 }
 
 impl Answer {
@@ -145,7 +145,7 @@ impl Body for Answer {
                 this.account.failed();
                 if let Content::Upstream(upstream) = &this.content {
                     upstream.origin.interrupted(error);
-                    upstream.manners.break_off();
+                    upstream.watch.break_off();
                 }
             }
             Poll::Ready(None) => this.account.complete(),

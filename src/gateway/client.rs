@@ -4,7 +4,6 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,31 +17,12 @@ use crate::engine::upstream::socket::Stream;
 /// from it.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What the owner of a connection may know of its socket.
-#[derive(Debug, Default)]
-pub struct Manners {
-    unread: AtomicBool,
-    reset: AtomicBool,
-}
-
-impl Manners {
-    /// Part of a request has not been read: the connection ends when the client does.
-    pub fn leave_unread(&self) {
-        self.unread.store(true, Ordering::Relaxed);
-    }
-
-    /// An answer is not complete: the connection must not end as if it were.
-    pub fn break_off(&self) {
-        self.reset.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A client's socket.
 #[derive(Debug)]
 pub struct ClientIo {
-    stream: Stream,
+    /// `None` while the connection is parked.
+    stream: Option<Stream>,
     watch: Arc<Watch>,
-    manners: Arc<Manners>,
     linger: Timer,
 }
 
@@ -51,17 +31,25 @@ impl ClientIo {
     #[must_use]
     pub fn new(stream: Stream, watch: Arc<Watch>) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             watch,
-            manners: Arc::default(),
             linger: None,
         }
     }
 
-    /// To tell how the connection is to end.
-    #[must_use]
-    pub fn manners(&self) -> Arc<Manners> {
-        Arc::clone(&self.manners)
+    /// Gives the socket away.
+    pub(super) fn take(&mut self) -> Option<Stream> {
+        self.stream.take()
+    }
+
+    /// Goes on with a socket.
+    pub(super) fn put(&mut self, stream: Stream) {
+        self.stream = Some(stream);
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Pin::new(stream))
     }
 
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -74,7 +62,7 @@ impl ClientIo {
         let mut space = [std::mem::MaybeUninit::uninit(); 4096];
         loop {
             let mut buffer = ReadBuf::uninit(&mut space);
-            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+            match ready!(self.stream()?.poll_read(context, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}
                 _ => return Poll::Ready(Ok(())),
             }
@@ -95,7 +83,7 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let read = this.stream()?.poll_read(context, buffer);
         if buffer.filled().len() > before {
             this.watch.heard();
         }
@@ -109,7 +97,7 @@ impl AsyncWrite for ClientIo {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, octets);
+        let written = self.stream()?.poll_write(context, octets);
         self.written(written)
     }
 
@@ -118,7 +106,7 @@ impl AsyncWrite for ClientIo {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        let written = self.stream()?.poll_write_vectored(context, parts);
         self.written(written)
     }
 
@@ -133,9 +121,9 @@ impl AsyncWrite for ClientIo {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.linger.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-            // A head that was refused is seldom read to its end, either.
-            if !this.manners.unread.load(Ordering::Relaxed) && !this.watch.is_in_head() {
+            this.watch.end();
+            ready!(this.stream()?.poll_shutdown(context))?;
+            if !this.watch.is_unread() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -145,9 +133,10 @@ impl AsyncWrite for ClientIo {
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
-        // HTTP/2 has reset the stream alone, and the others' octets may still be on their way.
-        if self.manners.reset.load(Ordering::Relaxed) && !self.watch.has_goodbye() {
-            let _ = self.stream.socket().set_linger(Some(Duration::ZERO));
+        if let Some(stream) = &self.stream
+            && self.watch.is_broken()
+        {
+            let _ = stream.socket().set_linger(Some(Duration::ZERO));
         }
     }
 }

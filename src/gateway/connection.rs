@@ -1,4 +1,5 @@
-//! One client's connection, from its first octet to its last: PROXY header, TLS, which HTTP.
+//! One client's connection, from its first octet to its last: PROXY header, TLS, which HTTP. Between
+//! requests that are far apart it is parked in the worker's lot.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -8,7 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -16,12 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::client::ClientIo;
 use super::config::settings::ServerLimits;
 use super::forward::Peer;
+use super::lot::Line;
 use super::proxy_protocol::{self, Header};
+use super::registry::Presence;
 use super::rewound::Rewound;
 use super::service::{Client, Service};
 use super::streams::Streams;
 use super::tls::Acceptor;
-use super::watch::{Order, Presence, Watch};
+use super::watch::{Order, Watch};
 use super::worker::Worker;
 use crate::engine::upstream::socket::Stream;
 
@@ -64,7 +68,7 @@ pub struct Accepted {
     /// The peer's address, where it has one.
     pub address: Option<IpAddr>,
     /// Its place among the worker's connections.
-    pub presence: Arc<Presence>,
+    pub presence: Presence,
 }
 
 /// Serves a connection to its end. What goes wrong before there is a request is nobody's to be
@@ -99,21 +103,19 @@ async fn run(accepted: Accepted) -> Option<()> {
         }
         watch.settle();
     }
-    let peer = Peer::new(address, door.acceptor.is_some());
-    let service = Service(Arc::new(Client {
+    let client = Arc::new(Client {
         worker,
         redirect_https: door.redirect_https,
-        peer,
+        peer: Peer::new(address, door.acceptor.is_some()),
         presence,
-        manners: io.manners(),
-    }));
+    });
     // Each boxed, so that no connection has room for what another one needs.
     match door.acceptor {
         None => {
-            Box::pin(plain(Rewound::new(io), service, &limits, &watch)).await;
+            let _ = Box::pin(plain(Rewound::new(io), client, &limits)).await;
             Some(())
         }
-        Some(acceptor) => Box::pin(secure(io, acceptor, service, &limits, &watch)).await,
+        Some(acceptor) => Box::pin(secure(io, acceptor, client, &limits)).await,
     }
 }
 
@@ -121,67 +123,103 @@ async fn run(accepted: Accepted) -> Option<()> {
 async fn secure(
     io: ClientIo,
     acceptor: Acceptor,
-    service: Service,
+    client: Arc<Client>,
     limits: &ServerLimits,
-    watch: &Watch,
 ) -> Option<()> {
+    let watch = client.presence.watch();
     let shaking = Box::pin(within(limits.header_timeout, acceptor.accept(io)));
-    let io = unless_told(watch, shaking).await??.ok()?;
+    let io = Box::new(unless_told(watch, shaking).await??.ok()?);
     watch.settle();
-    let http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
-    serve_http(Rewound::new(io), http2, service, limits, watch).await;
+    if io.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(io, client, limits).await;
+    } else {
+        serve_http1(Rewound::new(io), client, limits, Line::Secure).await;
+    }
     Some(())
 }
 
 /// Without TLS the first octets tell which HTTP it is.
-async fn plain(mut io: Rewound<ClientIo>, service: Service, limits: &ServerLimits, watch: &Watch) {
-    if let Some(Ok((early, http2))) = unless_told(watch, sniff(&mut io)).await
-        && !early.is_empty()
-    {
-        io.give_back(early);
-        serve_http(io, http2, service, limits, watch).await;
+async fn plain(
+    mut io: Rewound<ClientIo>,
+    client: Arc<Client>,
+    limits: &ServerLimits,
+) -> Option<()> {
+    let watch = client.presence.watch();
+    let sniffed = unless_told(watch, sniff(&mut io, watch)).await?.ok()?;
+    let Some((early, http2)) = sniffed else {
+        let io = io.into_inner().ok()?;
+        client.worker.lot.park(Line::New(io), Arc::clone(&client));
+        return Some(());
+    };
+    if early.is_empty() {
+        return Some(());
+    }
+    io.give_back(early);
+    if http2 {
+        serve_http2(io, client, limits).await;
+    } else {
+        serve_http1(io, client, limits, Line::Plain).await;
+    }
+    Some(())
+}
+
+/// Goes on with a connection that has been parked.
+pub(super) async fn resume(line: Line, client: Arc<Client>) {
+    client.presence.watch().change_hands();
+    let limits = client.worker.limits();
+    match line {
+        Line::New(io) => {
+            let _ = plain(Rewound::new(io), client, &limits).await;
+        }
+        Line::Plain(io) => go_on(io, client, &limits, Line::Plain).await,
+        Line::Secure(io) => go_on(io, client, &limits, Line::Secure).await,
     }
 }
 
-/// Reads until it is certain whether a client begins with HTTP/2.
-async fn sniff(io: &mut Rewound<ClientIo>) -> std::io::Result<(Bytes, bool)> {
+async fn go_on<I>(mut io: I, client: Arc<Client>, limits: &ServerLimits, line: fn(I) -> Line)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let watch = client.presence.watch();
+    if watch.order() == Order::Stay {
+        serve_http1(Rewound::new(io), client, limits, line).await;
+    } else {
+        // TLS has a word for it, which a client may not take.
+        unless(watch, Order::Die, io.shutdown()).await;
+    }
+}
+
+/// Reads until it is certain whether a client begins with HTTP/2; `None` where it is silent for so
+/// long that its connection is to be parked.
+async fn sniff(
+    io: &mut Rewound<ClientIo>,
+    watch: &Watch,
+) -> std::io::Result<Option<(Bytes, bool)>> {
     let mut early = BytesMut::new();
     loop {
-        let more = poll_fn(|context| io.poll_glance(context)).await?;
+        let more = poll_fn(|context| match io.poll_glance(context) {
+            Poll::Pending if watch.is_to_rest() => Poll::Ready(Ok(None)),
+            glance => glance.map_ok(Some),
+        });
+        let Some(more) = more.await? else {
+            return Ok(None);
+        };
         early.extend_from_slice(&more);
         let compared = early.len().min(PREFACE.len());
         let alike = early.get(..compared) == PREFACE.get(..compared);
         if !alike || compared == PREFACE.len() || more.is_empty() {
-            return Ok((early.freeze(), alike && !more.is_empty()));
+            return Ok(Some((early.freeze(), alike && !more.is_empty())));
         }
     }
 }
 
-async fn serve_http<I>(
-    io: Rewound<I>,
-    http2: bool,
-    service: Service,
-    limits: &ServerLimits,
-    watch: &Watch,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    if http2 {
-        serve_http2(TokioIo::new(io), service, limits, watch).await;
-    } else {
-        // Nobody waits for the end but the connection itself.
-        let _ = serve_http1(io, service, limits, watch).await;
-    }
-}
-
-/// Serves HTTP/1.1; between requests that are far apart hyper's buffers are let go of.
+/// Serves HTTP/1.1 until the end, or until the connection is parked, as `line` has it.
 async fn serve_http1<I>(
     mut io: Rewound<I>,
-    service: Service,
+    client: Arc<Client>,
     limits: &ServerLimits,
-    watch: &Watch,
-) -> Option<()>
-where
+    line: fn(I) -> Line,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
@@ -193,38 +231,36 @@ where
     if limits.max_headers != USUAL_HEADERS {
         builder.max_headers(limits.max_headers);
     }
+    let watch = client.presence.watch();
     loop {
-        let service = service.clone();
+        let service = Service(Arc::clone(&client));
         let service = service_fn(move |request| service.call(request));
         let connection = builder.serve_connection(TokioIo::new(io), service);
         let connection = Box::new(connection.with_upgrades());
         let resting = watched(watch, connection, |connection| {
             connection.graceful_shutdown();
         });
-        let parts = resting.await?.into_parts()?;
+        let Some(parts) = resting.await.and_then(UpgradeableConnection::into_parts) else {
+            return;
+        };
         io = parts.io.into_inner();
-        let mut early = parts.read_buf;
-        if early.is_empty() {
-            let next = poll_fn(|context| io.poll_glance(context));
-            early = match unless_told(watch, next).await {
-                Some(Ok(next)) => next,
-                Some(Err(_)) | None => Bytes::new(),
-            };
+        if !parts.read_buf.is_empty() {
+            io.give_back(parts.read_buf);
         }
-        if early.is_empty() {
-            // TLS has a word for it, which a client may not take.
-            return unless(watch, Order::Die, io.shutdown()).await?.ok();
+        match io.into_inner() {
+            Ok(io) => return client.worker.lot.park(line(io), Arc::clone(&client)),
+            Err(rewound) => io = rewound,
         }
         // What hyper had read already has not been heard: it would rest again at once, for ever.
         watch.heard();
-        io.give_back(early);
     }
 }
 
-async fn serve_http2<I>(io: TokioIo<I>, service: Service, limits: &ServerLimits, watch: &Watch)
+async fn serve_http2<I>(io: I, client: Arc<Client>, limits: &ServerLimits)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let watch = Arc::clone(client.presence.watch());
     watch.multiplex();
     // No request has begun with the preface.
     watch.settle();
@@ -237,9 +273,10 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(size);
+    let service = Service(client);
     let service = service_fn(move |request| service.call(request));
-    let connection = Box::new(builder.serve_connection(io, service));
-    watched(watch, connection, |connection| {
+    let connection = Box::new(builder.serve_connection(TokioIo::new(io), service));
+    watched(&watch, connection, |connection| {
         connection.graceful_shutdown();
     })
     .await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::watch::Registry;
+use super::registry::Registry;
 
 /// Counts connections.
 #[derive(Debug, Default)]

@@ -80,13 +80,13 @@ impl Passage {
         let (parts, seen, route) = (asked.parts, asked.seen, &found.way.route);
         let has_body = !incoming.is_end_stream();
         let upload = has_body.then(|| {
-            let manners = Arc::clone(&client.manners);
+            let watch = Arc::clone(client.presence.watch());
             let relay = Arc::clone(&found.way.relay);
             Upload::new(
                 incoming,
                 route.max_body_size,
                 limits.body_timeout,
-                manners,
+                watch,
                 relay,
             )
         });
@@ -173,7 +173,7 @@ impl Passage {
                 upstream: switching,
                 web_socket: protocol.as_bytes().eq_ignore_ascii_case(b"websocket"),
                 settings: route.web_sockets,
-                presence: Arc::clone(&client.presence),
+                owner: client,
                 origin: relayed.origin,
             });
             let mut response = Response::new(Answer::whole(Bytes::new(), account));
@@ -202,7 +202,7 @@ impl Passage {
                 first,
                 body: relayed.body,
                 origin: relayed.origin,
-                manners: Arc::clone(&client.manners),
+                watch: Arc::clone(client.presence.watch()),
             },
             account,
         ));

@@ -32,6 +32,17 @@ impl<I: AsyncRead + Unpin> Rewound<I> {
         self.early = early;
     }
 
+    /// The connection itself, where nothing is to be read again.
+    ///
+    /// # Errors
+    /// Itself where something is.
+    pub fn into_inner(self) -> Result<I, Self> {
+        match self.early.is_empty() {
+            true => Ok(self.io),
+            false => Err(self),
+        }
+    }
+
     /// Waits for what comes next, without room for it; nothing is the end.
     ///
     /// # Errors

@@ -13,16 +13,15 @@ use hyper::body::Incoming;
 
 use super::account::Account;
 use super::answer::{Answer, Reply};
-use super::client::Manners;
 use super::config::settings::{RateKey, RouteTarget};
 use super::forward::{self, Origin, Peer, Seen};
 use super::log::{Log, entry};
 use super::passage::{Asked, Found, Passage};
 use super::plan::Plan;
 use super::rate::Limiter;
+use super::registry::Presence;
 use super::request_id;
 use super::routes;
-use super::watch::Presence;
 use super::worker::Worker;
 use crate::engine::error::Error;
 use crate::engine::policy::request::BadRequest;
@@ -38,9 +37,7 @@ pub struct Client {
     /// Who it is.
     pub peer: Peer,
     /// Among the worker's connections.
-    pub presence: Arc<Presence>,
-    /// How it is to end.
-    pub manners: Arc<Manners>,
+    pub presence: Presence,
 }
 
 /// Serves the requests of one connection.
@@ -114,7 +111,7 @@ impl Service {
             Ok(passage) => Ok((passage, blueprint.log.clone(), account)),
             Err(refused) => {
                 if unread {
-                    client.manners.leave_unread();
+                    client.presence.watch().leave_unread();
                 }
                 let mut response = refused.refusal(account);
                 let odd = response.status() == StatusCode::BAD_REQUEST;

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use self::copy::{Copy, Progress, Receiver};
 use self::frames::Frames;
 use super::rewound::Rewound;
-use super::watch::{Order, Presence};
+use super::service::Client;
+use super::watch::Order;
 use crate::engine::config::WebSockets;
 use crate::engine::report::Provenance;
 use crate::engine::timer::{Timer, poll_due};
@@ -38,8 +39,8 @@ pub struct Tunnel {
     pub web_socket: bool,
     /// How it is watched, if it is one; else how long both may be silent is all that counts.
     pub settings: WebSockets,
-    /// The client's place among the connections.
-    pub presence: Arc<Presence>,
+    /// Whose connection it is.
+    pub owner: Arc<Client>,
     /// Counted with its target until the end.
     pub origin: Provenance,
 }
@@ -75,7 +76,7 @@ async fn run(tunnel: Tunnel) {
         timer: None,
         web_socket: tunnel.web_socket,
     };
-    let watch = tunnel.presence.watch();
+    let watch = tunnel.owner.presence.watch();
     poll_fn(|context| {
         watch.listen(context);
         match watch.order() {

@@ -13,9 +13,9 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::client::Manners;
 use super::forward::clean_trailers;
 use super::metrics::Counter;
+use super::watch::Watch;
 use crate::engine::error::{Error, Kind};
 use crate::engine::relay::Relay;
 use crate::engine::timer::Timer;
@@ -68,7 +68,7 @@ impl Verdict {
     }
 }
 
-/// The body.
+/// The body. Until its end has been seen, its connection is not parked.
 #[derive(Debug)]
 pub struct Upload {
     /// Only `None` while dropping.
@@ -78,7 +78,7 @@ pub struct Upload {
     idle: Option<Duration>,
     timer: Timer,
     verdict: Arc<Verdict>,
-    manners: Arc<Manners>,
+    watch: Arc<Watch>,
     /// Says which trailers pass.
     relay: Arc<Relay>,
     ended: bool,
@@ -91,16 +91,17 @@ impl Upload {
         incoming: Incoming,
         most: Option<u64>,
         idle: Option<Duration>,
-        manners: Arc<Manners>,
+        watch: Arc<Watch>,
         relay: Arc<Relay>,
     ) -> Self {
+        watch.upload(true);
         Self {
             incoming: Some(incoming),
             room: most.unwrap_or(u64::MAX),
             idle,
             timer: None,
             verdict: Arc::default(),
-            manners,
+            watch,
             relay,
             ended: false,
         }
@@ -193,6 +194,7 @@ impl Body for Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.is_end_stream() {
+            self.watch.upload(false);
             return;
         }
         let whole = self.size_hint().exact() == Some(0);
@@ -200,7 +202,7 @@ impl Drop for Upload {
             (Some(incoming), Ok(runtime)) if whole => {
                 runtime.spawn(timeout(LAST_FRAME, end_of(incoming)));
             }
-            _ => self.manners.leave_unread(),
+            _ => self.watch.leave_unread(),
         }
     }
 }

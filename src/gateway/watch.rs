@@ -1,20 +1,17 @@
-//! What a worker knows of each of its connections, without a timer for each: since when it waits
-//! for what, and what it has been told to do. A sweep finds those that take too long.
+//! What a worker knows of one connection, without a timer for it: since when it waits for what, what
+//! it has been told to do, and how it is to end. A sweep of the registry finds what takes too long.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::config::settings::ServerLimits;
-use super::gate::Permit;
 
-/// Milliseconds without a request after which a connection rests.
+/// Milliseconds without a request after which a connection is parked.
 const DROWSY: u64 = 250;
 
 /// Milliseconds for which a connection is not disturbed although it is idle: its next request, or
@@ -60,8 +57,16 @@ pub struct Watch {
     in_flight: AtomicU32,
     /// Octets that come do not begin a request's head: the connection is multiplexed.
     multiplexed: AtomicBool,
-    /// It has been idle for a while: what it holds for a request is to be let go of, or has been.
+    /// It has been idle for a while: it is to be parked, or has been.
     rest: AtomicBool,
+    /// A request's body has not been read to its end, so that what comes next belongs to it.
+    uploading: AtomicBool,
+    /// Nothing is written any more, and what still comes is no request.
+    ending: AtomicBool,
+    /// Part of a request is not going to be read.
+    unread: AtomicBool,
+    /// An answer is not complete.
+    broken: AtomicBool,
     /// It carries another protocol than HTTP, whose parties may be slow.
     tunnel: AtomicBool,
     order: AtomicU8,
@@ -73,7 +78,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    fn new(clock: Arc<Clock>) -> Self {
+    /// One that is idle.
+    pub(super) fn new(clock: Arc<Clock>) -> Self {
         let watch = Self {
             clock,
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -82,6 +88,10 @@ impl Watch {
             in_flight: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
             rest: AtomicBool::new(false),
+            uploading: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             order: AtomicU8::new(Order::Stay as u8),
             leaving: AtomicU64::new(0),
@@ -134,14 +144,61 @@ impl Watch {
         self.enter(Phase::Idle);
     }
 
+    /// Since when it is in its phase, in milliseconds of the clock.
+    pub(super) fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may make room for another one.
+    pub(super) fn may_be_evicted(&self, now: u64) -> bool {
+        self.is_idle_for(UNDISTURBED, now)
+            && !self.tunnel.load(Ordering::Relaxed)
+            && self.order() == Order::Stay
+    }
+
+    /// A request's body is being read, or is no longer.
+    pub fn upload(&self, uploading: bool) {
+        self.uploading.store(uploading, Ordering::Relaxed);
+    }
+
+    /// Part of a request has not been read: the connection ends when the client does.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still be sending what nobody reads.
+    pub(super) fn is_unread(&self) -> bool {
+        // A head that was refused is seldom read to its end, either.
+        self.unread.load(Ordering::Relaxed) || self.is_in(Phase::Head)
+    }
+
+    /// An answer is not complete: the connection must not end as if it were.
+    pub fn break_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is to end with a reset.
+    pub(super) fn is_broken(&self) -> bool {
+        // HTTP/2 has reset the stream alone, and the others' octets may still be on their way.
+        self.broken.load(Ordering::Relaxed) && !self.has_goodbye()
+    }
+
+    /// The connection is being shut down.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it has been idle for so long that it should hold nothing for a request.
     #[must_use]
     pub fn is_to_rest(&self) -> bool {
-        self.rest.load(Ordering::Relaxed) && self.is_in(Phase::Idle)
+        self.rest.load(Ordering::Relaxed)
+            && self.is_in(Phase::Idle)
+            && !self.uploading.load(Ordering::Relaxed)
+            && !self.ending.load(Ordering::Relaxed)
     }
 
     /// Has it rest where it is idle for long enough.
-    fn lull(&self, now: u64) {
+    pub(super) fn lull(&self, now: u64) {
         let idle = self.is_idle_for(DROWSY, now)
             && self.blocked.load(Ordering::Relaxed) == 0
             && !self.has_goodbye();
@@ -191,11 +248,18 @@ impl Watch {
         self.task.register(context.waker());
     }
 
-    /// The same where it is not told already. A connection is polled by one task all its life.
+    /// The same where it is not told already; a task that takes a connection over listens anew.
     pub fn keep_listening(&self, context: &Context<'_>) {
         if self.deaf.load(Ordering::SeqCst) {
             self.listen(context);
         }
+    }
+
+    /// Another task goes on with the connection: it has not asked to be told yet, and is not to park
+    /// it before it could see what has come.
+    pub(super) fn change_hands(&self) {
+        self.rest.store(false, Ordering::Relaxed);
+        self.deaf.store(true, Ordering::SeqCst);
     }
 
     /// Wakes the task, which is told of nothing more until it listens again.
@@ -204,7 +268,8 @@ impl Watch {
         self.task.wake();
     }
 
-    fn tell(&self, order: Order) {
+    /// Gives an order; one that does not go beyond the last has no effect.
+    pub(super) fn tell(&self, order: Order) {
         if self.order() < order {
             self.leaving.store(self.clock.now(), Ordering::Relaxed);
             self.order.store(order as u8, Ordering::Release);
@@ -213,7 +278,7 @@ impl Watch {
     }
 
     /// What is to become of it by now.
-    fn verdict(&self, limits: &ServerLimits, now: u64) -> Order {
+    pub(super) fn verdict(&self, limits: &ServerLimits, now: u64) -> Order {
         if self.tunnel.load(Ordering::Relaxed) {
             return Order::Stay;
         }
@@ -246,149 +311,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.enter(Phase::Idle);
-        }
-    }
-}
-
-/// All connections of a worker.
-#[derive(Debug)]
-pub struct Registry {
-    clock: Arc<Clock>,
-    connections: Mutex<Connections>,
-    emptied: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Connections {
-    next: u64,
-    all: HashMap<u64, Arc<Watch>>,
-}
-
-impl Registry {
-    /// An empty one.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            clock: Clock::new(),
-            connections: Mutex::default(),
-            emptied: Notify::new(),
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Connections> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a connection in; `permit` is its share of the most there may be.
-    #[must_use]
-    pub fn enter(self: &Arc<Self>, permit: Permit) -> Presence {
-        let watch = Arc::new(Watch::new(Arc::clone(&self.clock)));
-        let mut connections = self.lock();
-        let number = connections.next;
-        connections.next += 1;
-        connections.all.insert(number, Arc::clone(&watch));
-        Presence {
-            registry: Arc::clone(self),
-            number,
-            watch,
-            _permit: permit,
-        }
-    }
-
-    /// Tells the connections that `whom` names.
-    pub fn tell(&self, order: Order, whom: impl Fn(&Watch) -> bool) {
-        let mut told: Vec<_> = self.lock().all.values().cloned().collect();
-        told.retain(|watch| whom(watch));
-        for watch in told {
-            watch.tell(order);
-        }
-    }
-
-    /// Ends what takes longer than it may; the next sweep is in `pause`.
-    pub fn sweep(&self, limits: &ServerLimits, pause: Duration) {
-        self.clock.advance(pause);
-        let now = self.clock.now();
-        let late: Vec<_> = {
-            let connections = self.lock();
-            connections.all.values().for_each(|watch| watch.lull(now));
-            let verdicts = connections
-                .all
-                .values()
-                .map(|watch| (watch, watch.verdict(limits, now)));
-            verdicts
-                .filter(|(_, order)| *order != Order::Stay)
-                .map(|(watch, order)| (Arc::clone(watch), order))
-                .collect()
-        };
-        for (watch, order) in late {
-            watch.tell(order);
-        }
-    }
-
-    /// Makes room: ends the connection that has been idle for longest, if any is.
-    pub fn evict(&self) -> bool {
-        let now = self.clock.now();
-        let idlest = {
-            let connections = self.lock();
-            let idle = connections.all.values();
-            let idle = idle.filter(|watch| {
-                watch.is_idle_for(UNDISTURBED, now)
-                    && !watch.tunnel.load(Ordering::Relaxed)
-                    && watch.order() == Order::Stay
-            });
-            idle.min_by_key(|watch| watch.since.load(Ordering::Relaxed))
-                .cloned()
-        };
-        if let Some(watch) = &idlest {
-            watch.tell(Order::Leave);
-        }
-        idlest.is_some()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.lock().all.len()
-    }
-
-    /// Waits until there is none.
-    pub async fn empty(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.count() == 0 {
-                return;
-            }
-            emptied.await;
-        }
-    }
-}
-
-/// A connection's place among those of its worker, for as long as it lives.
-#[derive(Debug)]
-pub struct Presence {
-    registry: Arc<Registry>,
-    number: u64,
-    watch: Arc<Watch>,
-    _permit: Permit,
-}
-
-impl Presence {
-    /// The connection.
-    #[must_use]
-    pub fn watch(&self) -> &Arc<Watch> {
-        &self.watch
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        let mut connections = self.registry.lock();
-        connections.all.remove(&self.number);
-        if connections.all.is_empty() {
-            drop(connections);
-            self.registry.emptied.notify_waiters();
         }
     }
 }

@@ -13,10 +13,13 @@ use super::accept::{Entrance, Listener, door};
 use super::bind::Bound;
 use super::config::settings::{Bind, ServerLimits};
 use super::gate::Gate;
+use super::lot::{Keeper, Lot};
 use super::metrics::ConnectionMetrics;
 use super::plan::{Blueprint, Plan};
+use super::registry::Registry;
+use super::relief::Relief;
 use super::running::Run;
-use super::watch::{Order, Registry, Watch};
+use super::watch::{Order, Watch};
 
 /// How long tasks have that were told to end at once.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -37,6 +40,7 @@ pub struct Worker {
     plan: RwLock<Arc<Plan>>,
     pub(super) registry: Arc<Registry>,
     pub(super) gate: Arc<Gate>,
+    pub(super) lot: Lot,
     draining: AtomicBool,
     /// What is counted.
     pub connections: ConnectionMetrics,
@@ -59,6 +63,12 @@ impl Worker {
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.registry.count()
+    }
+
+    /// How many of them are parked.
+    #[must_use]
+    pub fn parked_connections(&self) -> usize {
+        self.lot.count()
     }
 
     /// What clients may take.
@@ -99,10 +109,15 @@ impl Thread {
             .enable_io()
             .enable_time()
             .build()?;
+        let (lot, keeper) = {
+            let _within = runtime.enter();
+            Lot::new()?
+        };
         let worker = Arc::new(Worker {
             plan: RwLock::new(plan),
             registry: Registry::new(),
             gate,
+            lot,
             draining: AtomicBool::new(false),
             connections: ConnectionMetrics::default(),
         });
@@ -112,7 +127,7 @@ impl Thread {
         std::thread::Builder::new()
             .name(format!("asgi-relay-{number}"))
             .spawn(move || {
-                runtime.block_on(work(&own, received));
+                runtime.block_on(work(&own, keeper, received));
                 runtime.shutdown_timeout(LAST_WORDS);
                 drop(run);
             })?;
@@ -152,10 +167,11 @@ pub fn deal(threads: &[Thread], bound: Bound, blueprint: &Blueprint) {
     }
 }
 
-async fn work(worker: &Arc<Worker>, mut commands: UnboundedReceiver<Command>) {
+async fn work(worker: &Arc<Worker>, keeper: Keeper, mut commands: UnboundedReceiver<Command>) {
     let mut listening: Vec<Listener> = Vec::new();
     worker.plan().begin();
     let sweeping = tokio::spawn(sweep(Arc::clone(worker)));
+    tokio::spawn(keeper.keep());
     let grace = loop {
         match commands.recv().await {
             Some(Command::Listen(entrance)) => listening.push(Listener::new(worker, entrance)),
@@ -224,8 +240,9 @@ async fn expire(grace: Duration, mut commands: UnboundedReceiver<Command>) {
     }
 }
 
-/// Ends connections that take too long.
+/// Ends connections that take too long, and gives back what those held that have ended or rest.
 async fn sweep(worker: Arc<Worker>) {
+    let mut relief = Relief::new();
     loop {
         let limits = worker.limits();
         let shortest = [
@@ -237,6 +254,7 @@ async fn sweep(worker: Arc<Worker>) {
         let pause = shortest.map_or(LONGEST_PAUSE, |shortest| shortest / 8);
         let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         worker.registry.sweep(&limits, pause);
+        relief.after(worker.registry.has_let_go());
         tokio::time::sleep(pause).await;
     }
 }

@@ -78,6 +78,11 @@ fn connections(page: &mut Page, workers: &[Arc<Worker>]) {
     let name = "asgi_relay_connections";
     page.family(name, "gauge", "Connections of clients that are open.");
     page.line(name, &[], open);
+    let parked = workers.iter().map(|worker| worker.parked_connections());
+    let name = "asgi_relay_connections_parked";
+    let help = "Of these, those that are idle and hold next to nothing.";
+    page.family(name, "gauge", help);
+    page.line(name, &[], parked.sum::<usize>());
     let name = "asgi_relay_connections_failed_total";
     let help = "Connections that came to nothing: no TLS, no PROXY header.";
     page.family(name, "counter", help);

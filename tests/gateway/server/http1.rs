@@ -261,31 +261,6 @@ fn a_slow_client_holds_the_upstream_back() {
 }
 
 #[test]
-fn a_connection_that_rests_goes_on_where_it_was() {
-    let url = Upstream::bind().serve(|head| ok(head.split(' ').nth(1).unwrap()));
-    let text = format!(
-        "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  reverse_proxy:\n    - path: /\n      \
-         targets: [{url}]\n"
-    );
-    let gateway = start(&text);
-    let mut client = Peer::client(&gateway);
-    let mut silent = Peer::client(&gateway);
-    for round in 0..2 {
-        let path = format!("/{round}");
-        assert_eq!(client.get(&path, "").1, path.as_bytes());
-        // Long enough for it to let go of its buffers, which nothing outside shows.
-        thread::sleep(std::time::Duration::from_millis(1000));
-    }
-    client.say("GET /split HTTP/1.1\r\nho");
-    client.say("st: h\r\n\r\nGET /pipelined HTTP/1.1\r\nhost: h\r\n\r\n");
-    assert_eq!(client.message().1, b"/split");
-    assert_eq!(client.message().1, b"/pipelined");
-    assert_eq!(silent.get("/first", "").1, b"/first");
-    gateway.drain(std::time::Duration::from_millis(500));
-    assert_eq!(client.ended(), "");
-}
-
-#[test]
 fn answers_without_a_body_are_framed_as_such() {
     let (upstream, _gateway, mut client) = set_up("");
     let mut peer: Option<Peer> = None;

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::server::certificates::Authority;
 use crate::server::support::{PATIENCE, Upstream, header, ok, start};
 
-type AnyBody = BoxBody<Bytes, Infallible>;
+pub(crate) type AnyBody = BoxBody<Bytes, Infallible>;
 
 async fn speak<I>(io: I) -> SendRequest<AnyBody>
 where
@@ -34,12 +34,12 @@ where
 }
 
 /// A client with prior knowledge.
-async fn client(gateway: &Handle) -> SendRequest<AnyBody> {
+pub(crate) async fn client(gateway: &Handle) -> SendRequest<AnyBody> {
     let stream = TcpStream::connect(&gateway.addresses()[0]).await.unwrap();
     speak(stream).await
 }
 
-fn get(path: &str) -> Request<AnyBody> {
+pub(crate) fn get(path: &str) -> Request<AnyBody> {
     let uri = format!("http://gateway.example{path}");
     Request::get(uri).body(Empty::new().boxed()).unwrap()
 }

@@ -7,6 +7,7 @@ mod http2;
 mod limits;
 mod logging;
 mod operating;
+mod parking;
 mod reloading;
 mod routing;
 mod stopping;

@@ -11,9 +11,9 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use crate::server::certificates::Authority;
 use crate::server::support::{PATIENCE, Peer, Upstream, header, ok, settings, start};
 
-type Secure = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;
 
-fn connect(gateway: &Handle, config: &Arc<ClientConfig>, name: &str) -> Secure {
+pub(crate) fn connect(gateway: &Handle, config: &Arc<ClientConfig>, name: &str) -> Secure {
     let stream = TcpStream::connect(&gateway.addresses()[0]).unwrap();
     over(stream, config, name)
 }
