@@ -10,13 +10,8 @@ use asgi_relay::gateway::Gateway;
 use asgi_relay::gateway::config::{Overrides, load};
 
 #[cfg(not(feature = "python"))]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-#[cfg(not(feature = "python"))]
-unsafe extern "C" {
-    safe fn mi_collect(force: bool);
-}
+#[path = "../src/bridge/allocator.rs"]
+mod allocator;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -25,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     };
     #[cfg(not(feature = "python"))]
-    asgi_relay::gateway::relief::give_back_with(|| mi_collect(true));
+    asgi_relay::gateway::relief::give_back_with(allocator::give_back);
     let loaded = load(Path::new(&path), &Overrides::default())?;
     let gateway = Gateway::start(loaded.settings)?;
     println!("{}", gateway.addresses().join(" "));
