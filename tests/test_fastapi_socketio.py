@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, WebSocket
 from asgi_relay.fastapi import Proxy, proxy_pass, proxy_pass_websocket
 
 from .support.servers import serve
+from .support.socket_io import leave
 from .support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -96,12 +97,7 @@ def test_events_cross_both_ways(service: Service, front: str, transports: list[s
             assert await sio.call("add", (2, 3), timeout=PATIENCE) == 5
             await sio.emit("picture", BINARY)
             assert await asyncio.wait_for(pictures.get(), PATIENCE) == BINARY[::-1]
-            leaving = asyncio.ensure_future(sio.disconnect())
-            if transports == ["polling"]:
-                # As a browser does: without waiting for a poll that the server leaves open.
-                await sio.eio.write_loop_task
-                sio.eio.read_loop_task.cancel()
-            await asyncio.wait([leaving], timeout=PATIENCE)
+            await leave(sio)
 
     asyncio.run(session())
     assert None not in service.lengths

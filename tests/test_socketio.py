@@ -20,6 +20,7 @@ from asgi_relay import Relay
 
 from .support.apps import mount
 from .support.servers import serve
+from .support.socket_io import leave
 from .support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -96,15 +97,6 @@ class Browser:
         """Emit, and wait for what the server's handler returns."""
         return await self.sio.call(event, data, timeout=PATIENCE)
 
-    async def leave(self) -> None:
-        """Disconnect, as a browser does: without waiting for a poll that the server leaves open."""
-        leaving = asyncio.ensure_future(self.sio.disconnect())
-        if self.sio.connected and self.sio.transport() == "polling":
-            # It ends when the last packet, which says goodbye, has been posted.
-            await self.sio.eio.write_loop_task
-            self.sio.eio.read_loop_task.cancel()
-        await asyncio.wait([leaving], timeout=PATIENCE)
-
 
 @pytest.fixture(scope="module")
 def service() -> Service:
@@ -137,7 +129,7 @@ async def connected(url: str, transports: list[str]) -> AsyncIterator[Browser]:
         try:
             yield browser
         finally:
-            await browser.leave()
+            await leave(browser.sio)
 
 
 each_transport = pytest.mark.parametrize(
