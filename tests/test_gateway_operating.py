@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from .support.exchange import Script
+
 HEARSAY = [
     ("X-Forwarded-For", "192.0.2.9"),
     ("X-Forwarded-Proto", "https"),
@@ -223,3 +225,22 @@ def test_changes_of_a_target_are_told(tmp_path: Path) -> None:
     assert line == (
         f'reverse_proxy.target_changed url="{dead}" before="healthy" after="ejected" route="/a"'
     )
+
+
+@pytest.mark.parametrize(
+    ("script", "event"),
+    [
+        (scripts.cut_length(promised=100_000), "upstream_error"),
+        (scripts.stall(length=100_000), "upstream_timeout"),
+    ],
+    ids=["cut", "stalled"],
+)
+def test_an_answer_that_breaks_off_is_told(script: Script, event: str, tmp_path: Path) -> None:
+    with Upstream(script) as upstream:
+        route = {"targets": upstream.url, "timeout": {"read": 0.3}}
+        with configured(tmp_path, [route]) as gateway:
+            with Client(gateway.port) as client:
+                client.start("GET", "/half?token=hush")
+                assert client.read_head().status == 200
+                line = gateway.wait_line(f"reverse_proxy.{event}")
+            assert f'url="{upstream.url}/half?token=***"' in line

@@ -9,7 +9,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RE
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::account::Account;
+use super::account::{Account, Notes};
 use super::plan::Way;
 use super::streams::{self, Waits};
 use super::watch::Watch;
@@ -41,6 +41,8 @@ enum Content {
 pub struct Upstream {
     /// The route, which says which trailers pass.
     pub way: Arc<Way>,
+    /// Where it is told if the rest does not come.
+    pub notes: Notes,
     /// What has come of it already.
     pub first: Option<Frame<Bytes>>,
     /// The rest.
@@ -144,7 +146,8 @@ impl Body for Answer {
             Poll::Ready(Some(Err(error))) => {
                 this.account.failed();
                 if let Content::Upstream(upstream) = &this.content {
-                    upstream.origin.interrupted(error);
+                    let relay = &upstream.way.relay;
+                    relay.report_interrupted(&upstream.notes, &upstream.origin, error);
                     upstream.watch.break_off();
                 }
             }

@@ -199,6 +199,7 @@ impl Passage {
         let mut response = Response::new(Answer::upstream(
             Upstream {
                 way: self.way,
+                notes,
                 first,
                 body: relayed.body,
                 origin: relayed.origin,

@@ -177,7 +177,7 @@ impl Reader<'_> {
             }
             Err(TargetError::Scheme(_)) => {
                 // Of a URL nothing is shown.
-                let message = "has another scheme; allowed are http, https, ws, wss and http+unix";
+                let message = "has another scheme; allowed are http, https, ws, wss, http+unix and https+unix";
                 check.mistake(place, message);
                 return;
             }
