@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle as Task;
 
-use super::bind::{self, Listening};
+use super::bind::{self, BACKLOG, Listening};
 use super::config::settings::Bind;
 use super::connection::{Accepted, Door, serve};
 use super::plan::Blueprint;
@@ -170,7 +170,8 @@ impl Acceptor {
         }
     }
 
-    /// What waits to be accepted; the socket is closed behind it.
+    /// What waits to be accepted, as much as the system keeps; the socket is closed behind it.
+    /// Without a bound who connects as fast as this accepts would keep it from ending.
     fn rest(self) -> Vec<(Stream, Option<IpAddr>)> {
         let mut found = Vec::new();
         match self {
@@ -178,25 +179,20 @@ impl Acceptor {
                 let Ok(socket) = socket.into_std() else {
                     return found;
                 };
-                let mut take = || {
-                    while let Ok((stream, address)) = socket.accept() {
-                        let _ = stream.set_nodelay(true);
-                        let ready = stream.set_nonblocking(true);
-                        if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
-                            found.push((Stream::Tcp(stream), Some(address.ip())));
-                        }
-                    }
-                };
-                take();
-                // Only now, so that nobody is ignored for long.
                 bind::shut(&socket);
-                take();
+                for (stream, address) in (0..=BACKLOG).map_while(|_| socket.accept().ok()) {
+                    let _ = stream.set_nodelay(true);
+                    let ready = stream.set_nonblocking(true);
+                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(stream)) {
+                        found.push((Stream::Tcp(stream), Some(address.ip())));
+                    }
+                }
             }
             Self::Unix(socket) => {
                 let Ok(socket) = socket.into_std() else {
                     return found;
                 };
-                while let Ok((stream, _)) = socket.accept() {
+                for (stream, _) in (0..=BACKLOG).map_while(|_| socket.accept().ok()) {
                     let ready = stream.set_nonblocking(true);
                     if let Ok(stream) = ready.and_then(|()| UnixStream::from_std(stream)) {
                         found.push((Stream::Unix(stream), None));

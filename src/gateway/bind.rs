@@ -15,7 +15,7 @@ use super::config::settings::Bind;
 use super::plan::PlanError;
 
 /// Connections that wait to be accepted, where the system allows as many.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: u16 = 4096;
 
 /// Silence after which the system asks whether a client is still there, how often then, and how
 /// many times: what a tunnel would not notice by itself.
@@ -55,7 +55,7 @@ impl Bound {
     fn listen(&self) -> Result<(), PlanError> {
         self.sockets.iter().try_for_each(|socket| match socket {
             Listening::Tcp(socket) => SockRef::from(socket)
-                .listen(BACKLOG)
+                .listen(BACKLOG.into())
                 .map_err(|error| PlanError::Bind(text_of(&self.bind), error)),
             Listening::Unix(_) => Ok(()),
         })
@@ -140,23 +140,31 @@ fn bind_tcp(bind: &Bind, host: &str, port: u16, workers: usize, own: &Own) -> io
     let mut address = found
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
-    // Whoever shares ports shares this one, too, without a word: ask alone first.
-    match socket(address, false) {
+    // Whoever shares ports shares this one, too, without a word: the first one asks alone, and keeps
+    // what it gets.
+    let first = match socket(address, false) {
         Ok(alone) => {
             let found = alone.local_addr()?.as_socket();
             address.set_port(found.map_or(port, |found| found.port()));
+            #[cfg(target_os = "linux")]
+            alone.set_reuse_port(SHARED)?;
+            alone
         }
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && own.may_take(address) => {}
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && own.may_take(address) => {
+            socket(address, SHARED)?
+        }
         Err(error) => return Err(error),
-    }
+    };
+    let first = TcpListener::from(first);
     let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let listener = match sockets.first() {
-            Some(Listening::Tcp(first)) if !SHARED => first.try_clone()?,
-            _ => socket(address, SHARED)?.into(),
+    for _ in 1..workers {
+        let another = match SHARED {
+            true => socket(address, true)?.into(),
+            false => first.try_clone()?,
         };
-        sockets.push(Listening::Tcp(listener));
+        sockets.push(Listening::Tcp(another));
     }
+    sockets.push(Listening::Tcp(first));
     Ok(Bound {
         bind: bind.clone(),
         address: address.to_string(),
