@@ -20,10 +20,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 WHEELS := target/wheels
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(VENV)/bin/maturin
+OPTIMISED := target/optimised
 MODULE := $(wildcard python/asgi_relay/_engine*.so)
 RUST := Cargo.toml $(wildcard Cargo.lock build.rs) $(shell find src -name '*.rs' 2>/dev/null)
-PYTHON_CODE := $(wildcard python tests benchmarks examples .ci)
-MYPY_CODE := $(wildcard python/asgi_relay tests benchmarks examples .ci)
+PACKAGE := $(shell find python -name '*.py' -o -name '*.pyi')
+PYTHON_CODE := $(wildcard python tests benchmarks examples release .ci)
+MYPY_CODE := $(wildcard python/asgi_relay tests benchmarks examples release .ci)
 
 # One interpreter for every build of the bridge: a change of it would compile pyo3 anew.
 export PYO3_PYTHON := $(CURDIR)/$(PY)
@@ -51,9 +53,9 @@ run: $(VENV)/.demo $(VENV)/.built  ## play real requests through a Relay in a Ra
 test: lint-rust test-rust build lint-python wheels-check test-python  ## everything: lints, cargo tests, wheels, pytest
 
 .PHONY: bench
-bench: $(VENV)/.bench $(VENV)/.built  ## measure Relay and the gateway beside their peers (ARGS=… is passed on)
+bench: $(VENV)/.bench $(OPTIMISED)/.built  ## measure Relay and the gateway beside their peers (ARGS=… is passed on)
 	$(call say,"measuring: python -m benchmarks $(ARGS)")
-	@$(PY) -m benchmarks $(ARGS)
+	@PYTHONPATH="$(CURDIR)/$(OPTIMISED)" $(PY) -m benchmarks $(ARGS)
 
 .PHONY: lint
 lint: lint-rust build lint-python  ## rustfmt, clippy, ruff, mypy and stubtest, changing nothing
@@ -68,6 +70,10 @@ fmt: check-rust-lints $(VENV)/.dev  ## format the Rust and the Python code and m
 
 .PHONY: build
 build: $(VENV)/.built  ## compile the engine into .venv
+
+.PHONY: wheel
+wheel: $(OPTIMISED)/.built  ## the wheel as it is published, in dist/: compiled twice, with a training run in between
+	@ls dist/*.whl
 
 .PHONY: clean
 clean:  ## delete .venv, target/ and every cache
@@ -145,7 +151,7 @@ $(VENV)/.made: | check-python
 	@touch $@
 
 # .tools is the build backend; the others are extras of pyproject.toml.
-$(VENV)/.tools $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench: $(VENV)/.made pyproject.toml
+$(VENV)/.tools $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench $(VENV)/.release: $(VENV)/.made pyproject.toml
 	$(call say,"installing into $(VENV): $(WHAT)")
 	@$(PY) .ci/requirements.py $(EXTRAS) > $@.txt
 	@$(PY) -m pip install --quiet --requirement $@.txt
@@ -157,6 +163,8 @@ $(VENV)/.dev: WHAT := frameworks and servers and linters for the tests (a minute
 $(VENV)/.dev: EXTRAS := test lint demo
 $(VENV)/.bench: WHAT := the peers to measure against
 $(VENV)/.bench: EXTRAS := bench
+$(VENV)/.release: WHAT := what the published wheel is trained with
+$(VENV)/.release: EXTRAS := release
 
 .PHONY: no-module-yet
 no-module-yet:
@@ -165,4 +173,11 @@ no-module-yet:
 $(VENV)/.built: $(VENV)/.tools pyproject.toml $(RUST) $(if $(MODULE),,no-module-yet) | check-cargo
 	$(call say,"building the Rust engine into $(VENV) (some minutes the first time)")
 	@$(MATURIN) develop --release $(LOCKED)
+	@touch $@
+
+# The wheel, and its files where they can be imported from.
+$(OPTIMISED)/.built: $(VENV)/.release pyproject.toml $(RUST) $(PACKAGE) $(wildcard release/*.py) | check-cargo
+	$(call say,"making the wheel as it is published: two builds and a training run")
+	@rm -rf dist
+	@$(PY) -m release --out dist --unpack $(OPTIMISED)
 	@touch $@
