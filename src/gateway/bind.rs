@@ -146,7 +146,6 @@ fn bind_tcp(bind: &Bind, host: &str, port: u16, workers: usize, own: &Own) -> io
         Ok(alone) => {
             let found = alone.local_addr()?.as_socket();
             address.set_port(found.map_or(port, |found| found.port()));
-            #[cfg(target_os = "linux")]
             alone.set_reuse_port(SHARED)?;
             alone
         }
@@ -225,8 +224,8 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Has the system ignore who wants to connect from now on, where it can: who is accepted by it between
-/// the last look and the end of the socket is reset. Who is ignored asks again in a second.
+/// Has the system ignore who wants to connect from now on, where it can, so that the queue can be
+/// emptied: who is in it when the socket is closed is reset. Who is ignored asks again in a second.
 pub fn shut(socket: &TcpListener) {
     #[cfg(target_os = "linux")]
     {
@@ -238,7 +237,7 @@ pub fn shut(socket: &TcpListener) {
             SockFilter::new(0x06, 0, 0, 0),
             SockFilter::new(0x06, 0, 0, u32::MAX),
         ];
-        // Without it the moment between is short, too.
+        // Without it only those are reset who come behind the last that is taken from the queue.
         let _ = SockRef::from(socket).attach_filter(&filter);
     }
     #[cfg(not(target_os = "linux"))]
