@@ -18,6 +18,7 @@ use super::body::Source;
 use super::config::Config;
 use super::policy::budget::RetryBudget;
 use super::policy::cookie::without_cookie;
+use super::policy::headers::retain;
 use super::policy::request::{BadRequest, Connection, Framing, Line, RequestPolicy};
 use super::policy::response::ResponsePolicy;
 use super::target::ASTERISK;
@@ -205,12 +206,7 @@ impl Relay {
 
     /// Takes out of a response's trailers what does not go back to the client.
     pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
-        let policy = &self.response_policy;
-        let goes = |name: &&HeaderName| !policy.passes_behind(name);
-        let removed: Vec<_> = trailers.keys().filter(goes).cloned().collect();
-        for name in removed {
-            trailers.remove(name);
-        }
+        retain(trailers, |name| self.response_policy.passes_behind(name));
     }
 
     /// The handshake that goes upstream for what a client sent.

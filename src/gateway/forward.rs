@@ -15,7 +15,7 @@ use http::{Method, Version};
 use super::answer::Reply;
 use super::config::network::Network;
 use super::host::is_host;
-use crate::engine::policy::headers::has_token;
+use crate::engine::policy::headers::{has_token, retain};
 use crate::engine::policy::path::climbs;
 use crate::engine::policy::request::{
     BadRequest, Connection, Framing, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
@@ -237,20 +237,12 @@ fn is_hearsay(name: &HeaderName) -> bool {
 /// Takes out of a client's trailers what would not have passed in its head, and what says nothing
 /// there (RFC 9110 §6.5.1): some upstreams make one of both.
 pub fn clean_trailers(trailers: &mut HeaderMap, relay: &Relay) {
-    let passes = |name: &&HeaderName| {
+    retain(trailers, |name| {
         relay.passes(name)
             && !is_hearsay(name)
             && !OF_THE_HEAD.contains(name)
-            && **name != X_REQUEST_ID
-    };
-    let removed: Vec<_> = trailers
-        .keys()
-        .filter(|name| !passes(name))
-        .cloned()
-        .collect();
-    for name in removed {
-        trailers.remove(name);
-    }
+            && *name != X_REQUEST_ID
+    });
 }
 
 /// Credentials, and what decides where a request goes and how its body is read.

@@ -43,6 +43,18 @@ pub fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == EXPECT || is_hop_by_hop(name)
 }
 
+/// Takes out the headers whose names do not pass.
+pub fn retain(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
+    let refused: Vec<_> = headers
+        .keys()
+        .filter(|name| !passes(name))
+        .cloned()
+        .collect();
+    for name in refused {
+        headers.remove(name);
+    }
+}
+
 /// Adds the names that one `Connection` value nominates as hop-by-hop; `false` where there are
 /// more than [`MAX_LINES`].
 #[must_use]
