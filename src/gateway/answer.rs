@@ -54,6 +54,14 @@ pub struct Upstream {
 }
 
 impl Answer {
+    fn new(content: Content, account: Account) -> Self {
+        Self {
+            content,
+            account,
+            portion: usize::MAX,
+        }
+    }
+
     /// An upstream's body.
     #[must_use]
     pub fn upstream(mut upstream: Upstream, account: Account) -> Self {
@@ -70,11 +78,7 @@ impl Answer {
         } else {
             Content::Upstream(Box::new(upstream))
         };
-        Self {
-            content,
-            account,
-            portion: usize::MAX,
-        }
+        Self::new(content, account)
     }
 
     /// Is handed out little by little, so that it is seen whether its client takes any of it.
@@ -89,11 +93,7 @@ impl Answer {
             true => Content::Empty,
             false => Content::Whole(octets),
         };
-        Self {
-            content,
-            account,
-            portion: usize::MAX,
-        }
+        Self::new(content, account)
     }
 }
 

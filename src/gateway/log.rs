@@ -188,14 +188,7 @@ impl Writer {
     /// # Errors
     /// Where the system has no more threads.
     pub fn start() -> io::Result<Self> {
-        let (queue, items) = sync_channel(QUEUE);
-        let log = Log(Arc::new(Inner {
-            queue,
-            queued: AtomicUsize::new(0),
-            dropped: AtomicU64::new(0),
-            orders: Mutex::default(),
-            overdue: AtomicBool::new(false),
-        }));
+        let (log, items) = Log::new();
         let (running, over) = channel();
         let inner = Arc::clone(&log.0);
         std::thread::Builder::new()
@@ -231,6 +224,19 @@ impl Drop for Writer {
 }
 
 impl Log {
+    /// An empty one, with what its thread reads.
+    fn new() -> (Self, Receiver<Item>) {
+        let (queue, items) = sync_channel(QUEUE);
+        let inner = Inner {
+            queue,
+            queued: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            orders: Mutex::default(),
+            overdue: AtomicBool::new(false),
+        };
+        (Self(Arc::new(inner)), items)
+    }
+
     fn put(&self, item: Item) {
         let size = item.size();
         let queued = &self.0.queued;
@@ -328,14 +334,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_by_the_room_it_takes() {
-        let (queue, _items) = sync_channel(QUEUE);
-        let log = Log(Arc::new(Inner {
-            queue,
-            queued: AtomicUsize::new(0),
-            dropped: AtomicU64::new(0),
-            orders: Mutex::default(),
-            overdue: AtomicBool::new(false),
-        }));
+        let (log, _items) = Log::new();
         for _ in 0..QUEUED / (1024 * 1024) {
             log.event(Event {
                 name: "upstream_error",
