@@ -149,15 +149,15 @@ fn check(
     if let Some(address) = origin.client.filter(|_| origin.trusted) {
         account.client(address);
     }
-    if let Some(port) = client.redirect_https
-        && !origin.secure
-    {
-        return Err(redirect(host, parts, port));
-    }
     let path = parts.uri.path();
     let whole = path == ASTERISK;
     if whole && parts.method != Method::OPTIONS {
         return Err(Reply::bad_request(BadRequest::Target));
+    }
+    if let Some(port) = client.redirect_https
+        && !origin.secure
+    {
+        return Err(redirect(host, parts, port));
     }
     // Who asks about the server as a whole (RFC 9110 §9.3.7) asks whoever is there for everything.
     let path = if whole { "/" } else { path };
@@ -224,8 +224,7 @@ fn redirect(host: &str, parts: &Parts, port: u16) -> Reply {
     };
     // An OPTIONS for a URI without any path is one for `*` (RFC 9112 §3.2.4).
     let target = match parts.uri.path_and_query().map(PathAndQuery::as_str) {
-        Some(ASTERISK) if parts.method == Method::OPTIONS => "",
-        Some(ASTERISK) => return Reply::bad_request(BadRequest::Target),
+        Some(ASTERISK) => "",
         target => target.unwrap_or("/"),
     };
     match HeaderValue::from_str(&format!("https://{name}{port}{target}")) {
