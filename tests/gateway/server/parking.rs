@@ -268,6 +268,16 @@ fn who_it_is_is_not_forgotten() {
     assert_eq!(client.get("/", "").1, b"192.0.2.7");
 }
 
+/// Reads to the first place where `end` ends, and not an octet more.
+fn read_until(stream: &mut impl Read, end: &str) {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).unwrap();
+        text.extend(octet);
+    }
+}
+
 #[test]
 fn unix_sockets_are_parked_too() {
     let folder = Folder::new("parking-unix");
@@ -279,16 +289,12 @@ fn unix_sockets_are_parked_too() {
     client
         .write_all(b"GET /1 HTTP/1.1\r\nhost: h\r\n\r\n")
         .unwrap();
-    let mut text = String::new();
-    while !text.ends_with("\r\n\r\n/1") {
-        let mut octet = [0];
-        client.read_exact(&mut octet).unwrap();
-        text.push(char::from(octet[0]));
-    }
+    read_until(&mut client, "\r\n\r\n/1");
     parked(&gateway, 1);
     client
         .write_all(b"GET /2 HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
         .unwrap();
+    let mut text = String::new();
     client.read_to_string(&mut text).unwrap();
     assert!(text.ends_with("\r\n\r\n/2"), "{text}");
 }
@@ -314,12 +320,7 @@ fn tls_goes_on_where_it_was() {
         client
             .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
             .unwrap();
-        let mut text = String::new();
-        while !text.ends_with("\r\n\r\nhttps") {
-            let mut octet = [0];
-            client.read_exact(&mut octet).unwrap();
-            text.push(char::from(octet[0]));
-        }
+        read_until(&mut client, "\r\n\r\nhttps");
         parked(&gateway, 1);
     }
     gateway.drain(PATIENCE);

@@ -177,7 +177,8 @@ impl Reader<'_> {
             }
             Err(TargetError::Scheme(_)) => {
                 // Of a URL nothing is shown.
-                let message = "has another scheme; allowed are http, https, ws, wss, http+unix and https+unix";
+                let message = "has another scheme; allowed are http, https, ws, wss, http+unix and \
+                               https+unix";
                 check.mistake(place, message);
                 return;
             }
