@@ -9,7 +9,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::config::settings::{HostPattern, Route};
-use crate::engine::policy::path::raw_prefix_length;
+use crate::engine::policy::path::{climbs, raw_prefix_length};
 
 /// Octets of a name in DNS (RFC 1035 §2.3.4); longer ones are nobody's.
 const LONGEST_HOST: usize = 255;
@@ -32,6 +32,8 @@ pub enum Found {
     /// The path leads somewhere else once its dot segments, encoded slashes and the like are taken
     /// out, as some upstreams do: 400, or a route's rules would be easy to evade.
     BadPath,
+    /// The same where it is dot segments that lead out of the route, or above the root.
+    PathEscape,
 }
 
 /// Every route, to be asked for each request.
@@ -97,7 +99,7 @@ impl Routes {
         let found = self.prefix(&host, |prefix| prefix.matches(path));
         if is_doubtful(path) {
             let Some(plain) = plain_path(path) else {
-                return Found::BadPath;
+                return Found::PathEscape;
             };
             let meant = self.prefix(&host, |prefix| prefix.matches_plain(&plain));
             let same = match (found, meant) {
@@ -105,7 +107,11 @@ impl Routes {
                 (one, other) => one.is_none() && other.is_none(),
             };
             if !same {
-                return Found::BadPath;
+                let below = found.and_then(|(_, below)| path.as_bytes().get(below..));
+                return match below.is_some_and(climbs) {
+                    true => Found::PathEscape,
+                    false => Found::BadPath,
+                };
             }
         }
         match found {

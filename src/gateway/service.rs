@@ -169,6 +169,7 @@ fn check(
         routes::Found::BadPath => {
             return Err(Reply::bad_request("the path can be read in two ways"));
         }
+        routes::Found::PathEscape => return Err(Reply::bad_request(BadRequest::PathEscape)),
     };
     let missing = || Reply::new(StatusCode::NOT_FOUND, "Not Found");
     let way = plan.ways.get(index).ok_or_else(missing)?;

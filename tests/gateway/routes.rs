@@ -55,21 +55,27 @@ fn a_path_with_two_readings_is_refused_where_they_lead_to_two_routes() {
     for path in [
         "/x/../api/users",
         "/x/%2e%2e/api",
-        "/api/../x",
         "/api/x/../admin",
         "/api/x/..%2fadmin",
         "/api/x/..;a=b/admin",
-        "/api/admin/../users",
         "//api",
         "/api%2fx/../admin",
         "/api%5Cadmin",
         "/api\\admin",
         "/api;a=b/admin",
         "/./api",
-        "/..",
-        "/api/../../x",
     ] {
         assert_eq!(found(&routes, "h", path), "BadPath", "{path}");
+    }
+    for path in [
+        "/api/../x",
+        "/api/%2e%2e/x",
+        "/api/admin/../users",
+        "/..",
+        "/../etc",
+        "/api/../../x",
+    ] {
+        assert_eq!(found(&routes, "h", path), "PathEscape", "{path}");
     }
     for (path, expected) in [
         ("/x/../y", "0 /x/../y"),

@@ -61,10 +61,18 @@ fn no_route_is_left_by_its_path() {
         "/whole/%2e%2e/x",
         "/whole/x/../../y",
         "/api/..%2f..%2fx",
+        "/../etc",
     ] {
-        let (head, _) = client.get(path, "");
+        let (head, body) = client.get(path, "");
         assert!(head.starts_with("HTTP/1.1 400"), "{path}: {head}");
+        assert!(
+            body.ends_with(b"the path leaves the area that is served here"),
+            "{path}"
+        );
     }
+    let (head, body) = client.get("/other/../api/x", "");
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    assert!(body.ends_with(b"the path can be read in two ways"));
     assert_eq!(client.get("/whole/x/../y", "").1, b"whole /whole/x/../y");
 }
 
