@@ -95,15 +95,29 @@ pub(super) struct Located<'a>(pub(super) &'a str, pub(super) &'a Place);
 impl fmt::Display for Located<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(file, place) = self;
-        match place.line {
-            0 => write!(f, "command line: ")?,
-            line => write!(f, "{file}:{line}:{}: ", place.column)?,
+        match (place.line, option(&place.path)) {
+            (0, Some(option)) => return write!(f, "{option}: "),
+            (0, None) => write!(f, "command line: ")?,
+            (line, _) => write!(f, "{file}:{line}:{}: ", place.column)?,
         }
         if !place.path.is_empty() {
             write!(f, "{}: ", place.path)?;
         }
         Ok(())
     }
+}
+
+/// What was typed, where `path` is on the command line.
+fn option(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "server.host" => "--host",
+        "server.port" => "--port",
+        "server.workers" => "--workers",
+        "ssl.cert_file" => "--cert",
+        "ssl.key_file" => "--key",
+        "routes[0].targets" => "--to",
+        _ => return None,
+    })
 }
 
 /// Text from a file as a message repeats it: in quotes, without control characters, not too long.

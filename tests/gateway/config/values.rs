@@ -358,13 +358,25 @@ fn the_command_line_wins() {
         both.routes[0].targets[0].target.to_string(),
         "http://h:9000"
     );
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_told_with_its_option() {
+    let missing = |name: &str| folder().join("missing").join(name);
     let wrong = Overrides {
+        host: Some("http://h".to_owned()),
         target: Some("$HOME".to_owned()),
+        certificate: Some(Identity {
+            certificate: missing("cert.pem"),
+            key: missing("key.pem"),
+        }),
         ..Overrides::default()
     };
     let told = from_target(&wrong).unwrap_err().to_string();
-    assert!(
-        told.starts_with("command line: routes[0].targets: "),
-        "{told}"
-    );
+    let options: Vec<_> = told
+        .lines()
+        .map(|line| line.split_once(": ").unwrap().0)
+        .collect();
+    assert_eq!(options, ["--host", "--cert", "--key", "--to"], "{told}");
+    assert!(!told.contains("HOME"), "{told}");
 }
