@@ -11,7 +11,7 @@ from .support import scripts
 from .support.askers import CLIENTS, Askers
 from .support.client import Client, fetch
 from .support.exchange import Gate
-from .support.gateway import serving
+from .support.gateway import serving, untimed
 from .support.upstream import Upstream
 from .support.websocket import Accept, WebSocketClient
 
@@ -46,8 +46,7 @@ def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
         with serving("-c", file, "--port", "0") as gateway, Askers(gateway.port) as askers:
             askers.wait_answers(10 * CLIENTS, b"old")
             write(file, new.url)
-            line = reloaded(gateway)
-            assert line == (
+            assert untimed(reloaded(gateway)) == (
                 f"asgi-relay: reloaded (SIGHUP): 1 route, listening on 127.0.0.1:{gateway.port}"
             )
             gateway.wait_line(f"/      {new.url}/")

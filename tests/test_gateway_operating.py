@@ -11,7 +11,7 @@ import pytest
 
 from .support import scripts
 from .support.client import Client, fetch
-from .support.gateway import configured
+from .support.gateway import configured, untimed
 from .support.upstream import Upstream, refusing
 from .support.wire import parse_head
 
@@ -222,7 +222,7 @@ def test_changes_of_a_target_are_told(tmp_path: Path) -> None:
             while not any("target_changed" in line for line in gateway.lines):
                 assert fetch(gateway.port, "/a").status == 200
     line = next(line for line in gateway.lines if "target_changed" in line)
-    assert line == (
+    assert untimed(line) == (
         f'reverse_proxy.target_changed url="{dead}" before="healthy" after="ejected" route="/a"'
     )
 
@@ -243,4 +243,5 @@ def test_an_answer_that_breaks_off_is_told(script: Script, event: str, tmp_path:
                 client.start("GET", "/half?token=hush")
                 assert client.read_head().status == 200
                 line = gateway.wait_line(f"reverse_proxy.{event}")
-            assert f'url="{upstream.url}/half?token=***"' in line
+            start = f'reverse_proxy.{event} url="{upstream.url}/half?token=***" '
+            assert untimed(line).startswith(start)

@@ -79,8 +79,8 @@ pub struct Changed {
 
 enum Item {
     Request(Box<Entry>),
-    Event(Event),
-    Changed(Box<Changed>),
+    Event(SystemTime, Event),
+    Changed(SystemTime, Box<Changed>),
     /// There are [`Orders`].
     Orders,
 }
@@ -103,10 +103,10 @@ impl Item {
                 ];
                 texts.map(String::capacity).iter().sum::<usize>() + size_of::<Entry>()
             }
-            Self::Event(event) => {
+            Self::Event(_, event) => {
                 event.url.capacity() + event.error.as_ref().map_or(0, String::capacity)
             }
-            Self::Changed(_) => size_of::<Changed>(),
+            Self::Changed(..) => size_of::<Changed>(),
             Self::Orders => 0,
         }
     }
@@ -254,12 +254,12 @@ impl Log {
 
     /// Writes an event, to standard error.
     pub fn event(&self, event: Event) {
-        self.put(Item::Event(event));
+        self.put(Item::Event(SystemTime::now(), event));
     }
 
     /// Writes a change of a target's state, to standard error.
     pub fn changed(&self, changed: Changed) {
-        self.put(Item::Changed(Box::new(changed)));
+        self.put(Item::Changed(SystemTime::now(), Box::new(changed)));
     }
 
     /// Lines that were dropped because the thread could not keep up.
@@ -289,8 +289,8 @@ fn write_all(items: &Receiver<Item>, inner: &Inner) {
                     flush(&mut settings, &mut lines, &mut events, inner);
                     stop |= inner.obey(&mut settings);
                 }
-                Item::Event(event) => line::event(&mut events, &event),
-                Item::Changed(changed) => line::changed(&mut events, &changed),
+                Item::Event(at, event) => line::event(&mut events, at, &event),
+                Item::Changed(at, changed) => line::changed(&mut events, at, &changed),
                 Item::Request(entry) => {
                     if let Some((format, _)) = &settings {
                         line::request(&mut lines, *format, &entry);

@@ -22,6 +22,17 @@ START = 30.0
 """Seconds for the interpreter to start on a busy machine."""
 
 
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
+"""What an event's line begins with."""
+
+
+def untimed(line: str) -> str:
+    """An event's line without its time, which has to be there."""
+    time = TIME.match(line)
+    assert time, line
+    return line[time.end() :]
+
+
 class Gateway:
     """A gateway that runs. `lines` is what it has written to stderr so far."""
 

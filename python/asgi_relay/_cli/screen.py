@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ class Screen:
                 self._stream.flush()
 
     def say(self, text: str, colour: str = "") -> None:
-        """Print what happens, behind the program's name."""
+        """Print what happens, behind the time and the program's name."""
+        # As the engine writes its events.
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         for number, row in enumerate(text.splitlines()):
-            head = "asgi-relay: " if number == 0 else "  "
+            head = f"{now} asgi-relay: " if number == 0 else "  "
             self.line(head + (self.paint(row, colour) if colour and number == 0 else row))
 
     def refuse(self, mistakes: Exception) -> None:

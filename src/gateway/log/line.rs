@@ -1,5 +1,6 @@
 //! What a line of a log looks like.
 
+use std::fmt;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,9 +21,10 @@ pub(super) fn request(out: &mut Vec<u8>, format: LogFormat, entry: &Entry) {
     };
 }
 
-/// A line for an event, as a relay's logger writes it.
-pub(super) fn event(out: &mut Vec<u8>, event: &Event) {
-    let mut line = format!("reverse_proxy.{} url={:?}", event.name, event.url);
+/// A line for an event: when it was, and what a relay's logger writes.
+pub(super) fn event(out: &mut Vec<u8>, at: SystemTime, event: &Event) {
+    let time = Civil::from(at);
+    let mut line = format!("{time} reverse_proxy.{} url={:?}", event.name, event.url);
     if let Some(attempt) = event.attempt {
         line.push_str(&format!(" attempt={attempt}"));
     }
@@ -35,8 +37,9 @@ pub(super) fn event(out: &mut Vec<u8>, event: &Event) {
     let _ = writeln!(out, "{line}");
 }
 
-/// A line for a change of a target's state, as a relay's logger writes it, with whose it is.
-pub(super) fn changed(out: &mut Vec<u8>, changed: &Changed) {
+/// A line for a change of a target's state: when it was, and what a relay's logger writes, with
+/// whose it is.
+pub(super) fn changed(out: &mut Vec<u8>, at: SystemTime, changed: &Changed) {
     let Changed {
         change,
         route,
@@ -44,7 +47,8 @@ pub(super) fn changed(out: &mut Vec<u8>, changed: &Changed) {
     } = changed;
     let _ = write!(
         out,
-        "reverse_proxy.target_changed url={:?} before={:?} after={:?} route={route:?}",
+        "{} reverse_proxy.target_changed url={:?} before={:?} after={:?} route={route:?}",
+        Civil::from(at),
         change.url,
         change.before.name(),
         change.after.name(),
@@ -82,12 +86,7 @@ fn combined(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
 }
 
 fn json(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
-    let time = Civil::from(entry.at);
-    write!(
-        out,
-        "{{\"time\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\"",
-        time.year, time.month, time.day, time.hour, time.minute, time.second, time.millisecond,
-    )?;
+    write!(out, "{{\"time\":\"{}\"", Civil::from(entry.at))?;
     for (name, text) in [
         ("client", &*entry.client),
         ("method", &entry.method),
@@ -178,6 +177,17 @@ impl From<SystemTime> for Civil {
     }
 }
 
+/// As in RFC 3339.
+impl fmt::Display for Civil {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            self.year, self.month, self.day, self.hour, self.minute, self.second, self.millisecond,
+        )
+    }
+}
+
 fn days_of(year: u64) -> u64 {
     let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
     if leap { 366 } else { 365 }
@@ -189,9 +199,13 @@ mod tests {
     use crate::engine::balance::member::State;
     use crate::engine::balance::outcome::Change;
 
+    fn at() -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(1_709_210_096_007)
+    }
+
     fn entry() -> Entry {
         Entry {
-            at: UNIX_EPOCH + Duration::from_millis(1_709_210_096_007),
+            at: at(),
             client: "192.0.2.1".to_owned(),
             method: "GET".to_owned(),
             target: "/a?token=***".to_owned(),
@@ -241,6 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn events_say_when_they_were() {
+        let mut out = Vec::new();
+        let told = Event {
+            name: "upstream_timeout",
+            url: "http://a:1/".to_owned(),
+            attempt: Some(2),
+            status: None,
+            error: Some("ReadTimeout: no answer in time".to_owned()),
+        };
+        event(&mut out, at(), &told);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "2024-02-29T12:34:56.007Z reverse_proxy.upstream_timeout url=\"http://a:1/\" attempt=2 \
+             error=\"ReadTimeout: no answer in time\"\n"
+        );
+    }
+
+    #[test]
     fn changes_name_the_route_and_the_worker() {
         let mut out = Vec::new();
         let change = Change {
@@ -253,11 +285,11 @@ mod tests {
             route: "/a".to_owned(),
             worker: None,
         };
-        changed(&mut out, &told);
+        changed(&mut out, at(), &told);
         told.worker = Some(1);
-        changed(&mut out, &told);
-        let line = "reverse_proxy.target_changed url=\"http://a:1\" before=\"healthy\" \
-                    after=\"ejected\" route=\"/a\"";
+        changed(&mut out, at(), &told);
+        let line = "2024-02-29T12:34:56.007Z reverse_proxy.target_changed url=\"http://a:1\" \
+                    before=\"healthy\" after=\"ejected\" route=\"/a\"";
         let lines = format!("{line}\n{line} worker=1\n");
         assert_eq!(String::from_utf8_lossy(&out), lines);
     }
