@@ -27,6 +27,17 @@ use crate::engine::error::Error;
 use crate::engine::policy::request::BadRequest;
 use crate::engine::target::ASTERISK;
 
+/// What a client is told that it may use where a route takes any method but CONNECT and TRACE.
+const USUAL: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
 pub struct Client {
@@ -139,7 +150,7 @@ fn check(
         return Err(Reply::new(status, "Request Header Fields Too Large"));
     }
     if !forward::is_relayed(&parts.method) {
-        return Err(Reply::not_allowed(&[]));
+        return Err(Reply::not_allowed(&USUAL));
     }
     let trusted = &settings.server.trusted_proxies;
     let origin = forward::origin(parts, &client.peer, trusted);
@@ -178,8 +189,8 @@ fn check(
         return Err(missing());
     }
     // Its answer shows the client what the gateway has put in, credentials among it.
-    if parts.method == Method::TRACE && !way.route.methods.contains(&Method::TRACE) {
-        return Err(Reply::not_allowed(&way.route.methods));
+    if parts.method == Method::TRACE && way.route.methods.is_empty() {
+        return Err(Reply::not_allowed(&USUAL));
     }
     account.route(&way.metrics);
     if let Some(Some(limiter)) = plan.blueprint.limiters.get(index)

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::Version;
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
 use http::request::Parts;
+use http::uri::Authority;
 
 use super::Entry;
 use crate::engine::report::without_parameters;
@@ -17,19 +18,24 @@ pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> En
         let octets = value.map(HeaderValue::as_bytes).unwrap_or_default();
         String::from_utf8_lossy(octets).into_owned()
     };
-    let host = parts.uri.authority().map(|authority| authority.to_string());
-    let target = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let authority = parts.uri.authority().map(Authority::as_str);
+    let target = match parts.uri.path_and_query() {
+        Some(path) => masked(path.as_str()),
+        // As CONNECT has it.
+        None => host_of(authority.unwrap_or_default()).to_owned(),
+    };
+    let host = authority.map_or_else(|| text(parts.headers.get(HOST)), ToOwned::to_owned);
     Entry {
         at: SystemTime::now(),
         client: peer.text.as_deref().unwrap_or_default().to_owned(),
         method: parts.method.to_string(),
-        target: masked(target),
+        target,
         version: match parts.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2.0",
             _ => "HTTP/1.1",
         },
-        host: host_of(&host.unwrap_or_else(|| text(parts.headers.get(HOST)))).to_owned(),
+        host: host_of(&host).to_owned(),
         referer: masked(&text(parts.headers.get(REFERER))),
         user_agent: text(parts.headers.get(USER_AGENT)),
         request_id: text(Some(id)),
@@ -85,7 +91,21 @@ fn host_of(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::masked;
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn an_authority_alone_is_a_target_too() -> http::Result<()> {
+        let (parts, ()) = Request::connect("user:pw@h:443").body(())?.into_parts();
+        let entry = of(
+            &Peer::new(None, false),
+            &parts,
+            &HeaderValue::from_static("7f"),
+        );
+        assert_eq!((&*entry.target, &*entry.host), ("h:443", "h:443"));
+        Ok(())
+    }
 
     #[test]
     fn user_information_goes_and_paths_stay() {

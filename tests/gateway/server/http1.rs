@@ -198,6 +198,8 @@ fn a_trace_passes_where_the_route_names_it() {
     let (head, body) = client.message();
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
     assert_eq!(body, b"Method Not Allowed");
+    let usual = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    assert_eq!(header(&head, "allow"), Some(usual));
     client.say("TRACE /named HTTP/1.1\r\nhost: h\r\n\r\n");
     assert_eq!(client.message().1, b"-");
 }
