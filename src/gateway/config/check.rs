@@ -178,11 +178,13 @@ impl Check<'_> {
             return Some(value);
         }
         let found = scalar.description(kind.is_secret());
-        let mut hint = "";
+        let mut hint = String::new();
         if scalar.would_fit_quoted(kind) {
-            hint = "; put it in quotes";
+            hint.push_str("; put it in quotes");
         } else if scalar.would_fit_plain(kind) {
-            hint = "; take the quotes away";
+            hint.push_str("; take the quotes away");
+        } else if let Some(key) = inside(kind, &scalar) {
+            hint = format!("; did you mean {{{key}: …}}?");
         }
         let message = format!("found {found}; allowed is {}{hint}", kind.description());
         self.mistake(place, message);
@@ -272,6 +274,20 @@ impl Check<'_> {
             Kind::Headers => Some(Value::Headers(Vec::new())),
             _ => None,
         })
+    }
+}
+
+/// The key under which a scalar may stand in the mapping that is wanted, if there is but one.
+fn inside(kind: &'static Kind, scalar: &Scalar) -> Option<&'static str> {
+    let tables = kind.alternatives().iter().filter_map(|kind| match kind {
+        Kind::Table(table) => Some(*table),
+        _ => None,
+    });
+    let keys = tables.flat_map(Table::keys);
+    let mut taking = keys.filter(|key| fits(&key.kind, scalar).is_some());
+    match (taking.next(), taking.next()) {
+        (Some(key), None) => Some(key.name),
+        _ => None,
     }
 }
 
