@@ -143,6 +143,46 @@ def test_a_log_that_nobody_reads_holds_no_end_up(tmp_path: Path) -> None:
         os.close(reader)
 
 
+def test_the_access_log_is_opened_again_when_it_was_moved(tmp_path: Path) -> None:
+    log, file = tmp_path / "access.log", tmp_path / "gateway.yaml"
+    with Upstream(scripts.ok) as upstream:
+        file.write_text(f"access_log: {{path: {log}}}\nroutes: [{{targets: '{upstream.url}'}}]")
+        with (
+            serving("-c", file, "--port", "0") as gateway,
+            Client(gateway.port) as client,
+        ):
+            client.request(target="/before")
+            log.rename(tmp_path / "access.log.1")
+            client.request(target="/between")
+            gateway.signal(signal.SIGUSR1)
+            line = gateway.wait_line("opened")
+            assert untimed(line) == "asgi-relay: access log opened again (SIGUSR1)"
+            client.request(target="/after")
+            # Where it cannot be opened it stays.
+            log.rename(tmp_path / "access.log.2")
+            log.mkdir()
+            gateway.signal(signal.SIGUSR1)
+            gateway.wait_line("access log not opened again (SIGUSR1): ")
+            client.request(target="/late")
+            gateway.signal(signal.SIGTERM)
+            assert gateway.wait() == 0
+    old, new = (
+        [line.split()[6] for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("access.log.1", "access.log.2")
+    )
+    assert old + new == ["/before", "/between", "/after", "/late"]
+    # A line is written when its request is over, which the client may know sooner.
+    assert len(old) in {1, 2}
+
+
+def test_without_an_access_log_there_is_none_to_open() -> None:
+    with serving("--to", "http://127.0.0.1:1", "--port", "0") as gateway:
+        gateway.signal(signal.SIGUSR1)
+        gateway.wait_line("there is no access log to open again (SIGUSR1)")
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+
+
 def test_it_ends_with_its_terminal() -> None:
     terminal, end = pty.openpty()
     command = [sys.executable, "-m", "asgi_relay", "serve", "--to", "http://127.0.0.1:1"]

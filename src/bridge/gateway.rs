@@ -209,6 +209,12 @@ impl Gateway {
         py.detach(|| self.0.reload(settings)).map_err(refused)
     }
 
+    /// Opens the access log where its path leads now, or raises and leaves it as it is; `False`
+    /// where there is none.
+    fn reopen_log(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.0.reopen_log()).map_err(refused)
+    }
+
     /// Accepts nothing more, gives requests in flight `grace` seconds, and returns when it is over;
     /// a second call with fewer cuts the first short.
     fn drain(&self, py: Python<'_>, grace: f64) -> PyResult<()> {

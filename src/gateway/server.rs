@@ -206,6 +206,20 @@ impl Handle {
         Ok(())
     }
 
+    /// Opens the access log where its path leads now, as after a rotation; `false` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`PlanError::Log`]; the old one goes on then.
+    pub fn reopen_log(&self) -> Result<bool, PlanError> {
+        let state = self.lock();
+        let plan = state.plans.first();
+        let settings = plan.and_then(|plan| plan.blueprint.settings.access_log.as_ref());
+        let opened = log::open(settings).map_err(PlanError::Log)?;
+        self.writer.configure(opened);
+        Ok(settings.is_some())
+    }
+
     /// Stops accepting, lets requests in flight finish for at most `grace`, and returns when all
     /// is over. Where it is draining already, a shorter `grace` holds from now on.
     pub fn drain(&self, grace: Duration) {

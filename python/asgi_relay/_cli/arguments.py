@@ -27,8 +27,9 @@ file."""
 SIGNALS = """\
 SIGTERM or SIGINT (Ctrl-C) stops it: requests in flight have server.shutdown_grace seconds (30) to
 finish; a second one ends it at once. SIGHUP, or a change of the file or of a certificate that it
-names, puts the new configuration in place as a whole; a bad one changes nothing. The access log
-goes to standard output, everything else to standard error.
+names, puts the new configuration in place as a whole; a bad one changes nothing. SIGUSR1 opens
+the access log again. There is one where the file has access_log: it goes to standard output or to
+its path, and everything else to standard error.
 """
 CHECK = """\
 Read a file as a start would, print its routes, and connect to each target, with TLS where the

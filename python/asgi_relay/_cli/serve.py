@@ -105,6 +105,9 @@ class Service:
         """Reload and end as signals and files want it; the exit code."""
         while True:
             for number in self.signals.wait(LOOK):
+                if number == signal.SIGUSR1:
+                    self._reopen_log()
+                    continue
                 # Who closes a terminal wants what runs in it to end.
                 if number in ENDING or self.screen.has_hung_up():
                     return self._end(number)
@@ -128,6 +131,15 @@ class Service:
         self._show_rest()
         if fixed(configuration) != self.fixed:
             self.screen.say("workers and admin are as they were until it is started again", YELLOW)
+
+    def _reopen_log(self) -> None:
+        try:
+            opened = self.gateway.reopen_log()
+        except GatewayError as error:
+            self.screen.say(f"access log not opened again (SIGUSR1): {error}", RED)
+            return
+        told = "access log opened again" if opened else "there is no access log to open again"
+        self.screen.say(f"{told} (SIGUSR1)")
 
     def _end(self, number: int) -> int:
         grace = self.configuration.shutdown_grace

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
-HANDLED = (*ENDING, signal.SIGHUP)
+HANDLED = (*ENDING, signal.SIGHUP, signal.SIGUSR1)
 
 DONE = 0
 """What `Signals.ring` sends; no signal has this number."""
