@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import IO
 
 import pytest
 
 from asgi_relay import __version__, _cli
 
 from .support.processes import ROOT
+
+FULL = Path("/dev/full")
+
+
+def run(*arguments: str, stdout: IO[str]) -> subprocess.CompletedProcess[str]:
+    """The command as a process, with a buffer as it has one outside of tests."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        [sys.executable, "-m", "asgi_relay", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+    )
 
 
 def ended(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -88,6 +108,26 @@ def test_python_m_is_the_same_command() -> None:
     command = [sys.executable, "-m", "asgi_relay", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == f"asgi-relay {__version__}\n"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("command", [["schema"], ["check", "--offline", "-c"]])
+def test_what_cannot_be_printed_is_a_failure(command: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("routes: [{targets: http://h}]")
+    files = [str(file)] if command[-1] == "-c" else []
+    with FULL.open("w") as full:
+        done = run(*command, *files, stdout=full)
+    reason = "cannot write to standard output: No space left on device"
+    assert (done.returncode, done.stderr) == (1, f"error: {reason}\n")
+
+
+def test_a_reader_may_leave_early() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        done = run("schema", stdout=pipe)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_is_installed() -> None:

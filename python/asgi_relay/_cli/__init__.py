@@ -1,9 +1,9 @@
 """The command ``asgi-relay``: a gateway of its own, without Python on the way of a request.
 
 What is right and wrong in a configuration, and what a gateway does, is the engine's; here is what
-a person types and reads. Exit codes: 0 after an orderly end, 1 where a configuration, an address
-or a target is to blame, 2 for a command line that makes no sense, 128 + n after the second of two
-signals.
+a person types and reads. Exit codes: 0 after an orderly end, 1 where a configuration, an address,
+a target or standard output is to blame, 2 for a command line that makes no sense, 128 + n after
+the second of two signals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.command == "serve":
         return serve(options)
+    screen = Screen(sys.stdout)
+    code = 0
     if options.command == "check":
-        return check(options)
-    Screen(sys.stdout).line(_engine.gateway_schema())
-    return 0
+        code = check(options, screen)
+    else:
+        screen.line(_engine.gateway_schema())
+    # A reader that has left has read enough.
+    if (failure := screen.finish()) and not isinstance(failure, BrokenPipeError):
+        reason = failure.strerror or str(failure)
+        Screen(sys.stderr).refuse(f"cannot write to standard output: {reason}")
+        return 1
+    return code

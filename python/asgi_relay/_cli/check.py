@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 REACHED = "reached"
 
 
-def check(options: Options) -> int:
-    """0 where all is well."""
-    screen, errors = Screen(sys.stdout), Screen(sys.stderr)
+def check(options: Options, screen: Screen) -> int:
+    """Print it to `screen`, mistakes and notices to standard error; 0 where all is well."""
+    errors = Screen(sys.stderr)
     try:
         configuration = options.read()
         if options.offline:

@@ -20,6 +20,7 @@ class Screen:
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self._failure: OSError | None = None
         if isinstance(stream, io.TextIOWrapper):
             # A locale without these letters gets escapes, not a traceback.
             stream.reconfigure(errors="backslashreplace")
@@ -47,9 +48,20 @@ class Screen:
     def line(self, text: str = "") -> None:
         """Print a line now. A reader that has left is no reason to stop serving."""
         if self._stream is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._stream.write(text + "\n")
-                self._stream.flush()
+            try:
+                with contextlib.suppress(ValueError):
+                    self._stream.write(text + "\n")
+                    self._stream.flush()
+            except OSError as failure:
+                self._failure = failure
+
+    def finish(self) -> OSError | None:
+        """Why not all was printed, if so; nothing more can be then."""
+        if self._failure is not None and self._stream is not None:
+            # What its buffer holds would fail once more at the end of the process.
+            with contextlib.suppress(OSError):
+                self._stream.close()
+        return self._failure
 
     def say(self, text: str, colour: str = "") -> None:
         """Print what happens, behind the time and the program's name."""
@@ -59,7 +71,7 @@ class Screen:
             head = f"{now} asgi-relay: " if number == 0 else "  "
             self.line(head + (self.paint(row, colour) if colour and number == 0 else row))
 
-    def refuse(self, mistakes: Exception) -> None:
+    def refuse(self, mistakes: Exception | str) -> None:
         """Print why it does not go on, a line for each mistake."""
         for mistake in str(mistakes).splitlines():
             self.line(self.paint("error: ", RED) + mistake)
