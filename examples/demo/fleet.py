@@ -95,7 +95,7 @@ def _show(screen: Screen, names: list[str], title: str, counts: Counter[str]) ->
     screen.line(f"     {title}: {total} requests")
     for name in names:
         bar = screen.paint("━" * round(BAR * counts[name] / max(total, 1)), "32")
-        screen.line(f"       {name}  {counts[name]:6}  {bar}")
+        screen.line(f"       {name}  {counts[name]:6}  {bar}".rstrip())
     others = {answer: count for answer, count in counts.items() if answer not in names}
     expect(not others, f"while {title}, not all answers were good: {others}")
 

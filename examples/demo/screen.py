@@ -23,7 +23,7 @@ class Screen:
 
     def paint(self, text: str, code: str) -> str:
         """Colour a text, if there are colours."""
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour and text else text
 
     def line(self, text: str = "") -> None:
         """Print a line now, even into a pipe; with no reader left (``| head``) end quietly."""
