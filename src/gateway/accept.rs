@@ -26,6 +26,8 @@ pub struct Entrance {
     pub bind: Bind,
     /// The socket.
     pub socket: Listening,
+    /// Let go of when the socket is closed.
+    pub hold: Arc<()>,
     /// What is done with them until a reload has it otherwise, which may be before the first.
     pub door: Door,
 }
@@ -73,6 +75,7 @@ async fn listen(worker: Arc<Worker>, entrance: Entrance, stop: Arc<Notify>) {
     let Entrance {
         bind,
         socket,
+        hold,
         mut door,
     } = entrance;
     let Ok(acceptor) = Acceptor::new(socket) else {
@@ -90,7 +93,9 @@ async fn listen(worker: Arc<Worker>, entrance: Entrance, stop: Arc<Notify>) {
         }
     }
     // What the system has accepted already would be reset with the socket.
-    for (stream, address) in acceptor.rest() {
+    let rest = acceptor.rest();
+    drop(hold);
+    for (stream, address) in rest {
         admit(&worker, &bind, &mut door, stream, address).await;
     }
 }

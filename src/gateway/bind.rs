@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
@@ -43,6 +44,8 @@ pub struct Bound {
     pub address: String,
     /// One for each worker.
     pub sockets: Vec<Listening>,
+    /// Shared by whoever has one of them, until it is closed.
+    pub hold: Arc<()>,
 }
 
 impl Bound {
@@ -65,9 +68,9 @@ impl Bound {
 /// What a gateway listens on already.
 #[derive(Debug, Default)]
 pub struct Own {
-    /// What it is about to leave, so that what overlaps may be taken over.
-    pub leaving: Vec<SocketAddr>,
-    /// What it stays at.
+    /// Where it has sockets, so that what overlaps may be taken over from one that leaves.
+    pub open: Vec<SocketAddr>,
+    /// Where it stays.
     pub staying: Vec<SocketAddr>,
 }
 
@@ -75,7 +78,7 @@ impl Own {
     /// Whether nobody but a listener that leaves need be in the way.
     fn may_take(&self, address: SocketAddr) -> bool {
         let overlap = |own: &SocketAddr| overlap(*own, address);
-        self.leaving.iter().any(overlap) && !self.staying.iter().any(overlap)
+        self.open.iter().any(overlap) && !self.staying.iter().any(overlap)
     }
 }
 
@@ -168,6 +171,7 @@ fn bind_tcp(bind: &Bind, host: &str, port: u16, workers: usize, own: &Own) -> io
         bind: bind.clone(),
         address: address.to_string(),
         sockets,
+        hold: Arc::default(),
     })
 }
 
@@ -203,6 +207,7 @@ fn bind_unix(bind: &Bind, path: &Path, workers: usize) -> io::Result<Bound> {
         bind: bind.clone(),
         address: text_of(bind),
         sockets,
+        hold: Arc::default(),
     })
 }
 

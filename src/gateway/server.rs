@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::admin::{self, Admin};
@@ -33,7 +33,21 @@ struct State {
     threads: Vec<Thread>,
     plans: Vec<Arc<Plan>>,
     listening: Vec<(Bind, String)>,
+    /// Where sockets have been open at the last look: a worker takes its time to leave.
+    open: Vec<(SocketAddr, Weak<()>)>,
     admin: Option<String>,
+}
+
+impl State {
+    /// Sockets are open there from now on.
+    fn opened(&mut self, bound: &[Bound]) {
+        self.listening.extend(bound.iter().map(Bound::place));
+        let places = bound.iter().filter_map(|one| {
+            let address = one.address.parse().ok()?;
+            Some((address, Arc::downgrade(&one.hold)))
+        });
+        self.open.extend(places);
+    }
 }
 
 impl Gateway {
@@ -61,16 +75,18 @@ impl Gateway {
         let admin = admin.transpose()?.and_then(|mut bound| bound.pop());
         let binds = settings.server.listeners.iter().map(|one| &one.bind);
         let bound = bind::bind_all(binds, workers, Own::default())?;
-        let listening: Vec<_> = bound.iter().map(Bound::place).collect();
-        blueprint.bound(&listening);
+        let mut state = State {
+            threads: Vec::with_capacity(workers),
+            plans,
+            listening: Vec::new(),
+            open: Vec::new(),
+            admin: admin.as_ref().map(|bound| bound.address.clone()),
+        };
+        state.opened(&bound);
+        blueprint.bound(&state.listening);
         // Where a thread cannot start, it goes and takes the others and the sockets along.
         let handle = Handle {
-            state: Mutex::new(State {
-                threads: Vec::with_capacity(workers),
-                plans,
-                listening,
-                admin: admin.as_ref().map(|bound| bound.address.clone()),
-            }),
+            state: Mutex::new(state),
             running: Arc::default(),
             draining: Arc::default(),
             writer,
@@ -169,22 +185,19 @@ impl Handle {
                 .iter()
                 .map(|one| &one.bind)
         };
+        state.open.retain(|(_, hold)| hold.strong_count() > 0);
+        let stays = |bind: &Bind| wanted().any(|wanted| wanted == bind);
+        let staying = state.listening.iter().filter(|(bind, _)| stays(bind));
+        let own = Own {
+            open: state.open.iter().map(|(address, _)| *address).collect(),
+            staying: staying.flat_map(|(_, address)| address.parse()).collect(),
+        };
         let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
-        let mut own = Own::default();
-        for (bind, address) in &state.listening {
-            let stays = wanted().any(|wanted| wanted == bind);
-            let place = if stays {
-                &mut own.staying
-            } else {
-                &mut own.leaving
-            };
-            place.extend(address.parse::<SocketAddr>());
-        }
         let added = wanted().filter(|bind| !is_old(bind));
         let fresh = bind::bind_all(added, workers, own)?;
         // Nothing can fail from here on.
         self.writer.configure(opened);
-        state.listening.extend(fresh.iter().map(Bound::place));
+        state.opened(&fresh);
         blueprint.bound(&state.listening);
         for (thread, plan) in state.threads.iter().zip(&plans) {
             thread.put(Arc::clone(plan));

@@ -162,6 +162,7 @@ pub fn deal(threads: &[Thread], bound: Bound, blueprint: &Blueprint) {
         thread.tell(Command::Listen(Entrance {
             bind: bound.bind.clone(),
             socket,
+            hold: Arc::clone(&bound.hold),
             door: door.clone(),
         }));
     }

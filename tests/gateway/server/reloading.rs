@@ -99,3 +99,46 @@ fn a_listener_that_goes_before_it_is_looked_at_has_lost_nobody() {
         assert_eq!(client.get("/", "").1, b"in");
     }
 }
+
+#[test]
+fn a_port_that_was_left_just_now_may_be_had_again() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&listening("127.0.0.1", "0", 2, &url));
+    let port = gateway.addresses()[0]
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    let [first, second] =
+        ["127.0.0.1", "127.0.0.2"].map(|host| settings(&listening(host, &port, 2, &url)));
+    // A worker that has not left yet is not waited for.
+    for _ in 0..50 {
+        gateway.reload(second.clone()).unwrap();
+        gateway.reload(first.clone()).unwrap();
+    }
+    assert_eq!(Peer::client(&gateway).get("/", "").1, b"in");
+}
+
+#[test]
+fn a_gateway_that_is_full_may_come_back_to_a_port() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let text = |host: &str, port: &str| {
+        listening(host, port, 1, &url).replace("workers", "limits: {max_connections: 1}\n  workers")
+    };
+    let gateway = start(&text("127.0.0.1", "0"));
+    let port = gateway.addresses()[0]
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    let mut first = Peer::client(&gateway);
+    first.say("GET / HTTP/1.1\r\nho");
+    // Waits for room, and the old listener with it.
+    let mut second = Peer::client(&gateway);
+    gateway.reload(settings(&text("127.0.0.2", &port))).unwrap();
+    gateway.reload(settings(&text("127.0.0.1", &port))).unwrap();
+    first.say("st: h\r\nconnection: close\r\n\r\n");
+    assert_eq!(first.message().1, b"in");
+    assert_eq!(second.get("/", "connection: close\r\n").1, b"in");
+    assert_eq!(Peer::client(&gateway).get("/", "").1, b"in");
+}
