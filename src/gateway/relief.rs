@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Between two reliefs of a worker.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// After the last one there is one more, as connections to upstreams have ended by then, too.
+/// After the last one there is one more, as connections to upstreams rest by then or have ended.
 const AFTERMATH: Duration = Duration::from_secs(6);
 
 static GIVE_BACK: OnceLock<fn()> = OnceLock::new();

@@ -31,6 +31,7 @@ mod names;
 mod pool;
 mod properties;
 mod pull;
+mod rest;
 mod retry;
 mod retry_budget;
 mod runtime;

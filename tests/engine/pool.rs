@@ -14,12 +14,12 @@ use crate::support::{
     Peer, Upstream, config, fetch, mailbox, ok, post, read, relay, request, settle,
 };
 
-async fn get(relay: &Relay) -> Result<(u16, Vec<u8>), Kind> {
+pub(crate) async fn get(relay: &Relay) -> Result<(u16, Vec<u8>), Kind> {
     fetch(relay, request(relay, "GET", "/")).await
 }
 
 /// One exchange, the upstream's part being to answer `answer` on a new connection.
-async fn warm(upstream: &Upstream, relay: &Relay, answer: &str) -> Peer {
+pub(crate) async fn warm(upstream: &Upstream, relay: &Relay, answer: &str) -> Peer {
     let (_, peer) = join!(get(relay), async {
         let mut peer = upstream.accept().await;
         peer.head().await;

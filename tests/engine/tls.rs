@@ -39,8 +39,8 @@ impl Drop for Folder {
     }
 }
 
-/// Serves one request over TLS as `name`; the URL, and the certificate in PEM.
-async fn serve(name: &str) -> (String, String) {
+/// Speaks TLS as `name`; and its certificate in PEM.
+pub(crate) fn acceptor(name: &str) -> (TlsAcceptor, String) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
@@ -52,12 +52,18 @@ async fn serve(name: &str) -> (String, String) {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
+    (TlsAcceptor::from(Arc::new(server)), cert.pem())
+}
+
+/// Serves one request over TLS as `name`; the URL, and the certificate in PEM.
+async fn serve(name: &str) -> (String, String) {
+    let (acceptor, certificate) = acceptor(name);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         // A client that does not believe us says so; the test asserts its side of it.
-        let Ok(mut stream) = TlsAcceptor::from(Arc::new(server)).accept(stream).await else {
+        let Ok(mut stream) = acceptor.accept(stream).await else {
             return;
         };
         let mut head = Vec::new();
@@ -67,7 +73,7 @@ async fn serve(name: &str) -> (String, String) {
         stream.write_all(ok("secret").as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
     });
-    (url, cert.pem())
+    (url, certificate)
 }
 
 fn trusting(url: &str, trust: Trust) -> Config {

@@ -4,17 +4,16 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
-use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::dial::dial;
+use super::rest::{self, Awake, Io, Rest};
 use super::sender::{self, Sender};
 use super::socket::{Socket, SocketIo, Stream};
 use super::tls::{Identity, TlsError, Trust, client_config};
@@ -26,9 +25,6 @@ use crate::engine::timer::Timer;
 /// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
 /// ahead of whoever takes the body, and as little as 8 KiB where less comes.
 pub const READ_BUFFER: usize = 256 * 1024;
-
-/// Header lines up to which hyper keeps room for them on the stack.
-const USUAL_HEADERS: usize = 100;
 
 const NOT_IN_TIME: &str = "not connected in time";
 
@@ -43,6 +39,8 @@ pub struct Connection {
     pub socket: Weak<Socket>,
     /// Of whoever waits for a response, and then for the next one.
     pub timer: Timer,
+    /// What has it rest, if it can.
+    pub rest: Option<Rest>,
 }
 
 /// What a connection is opened for.
@@ -208,20 +206,18 @@ impl Connector {
         // rustls names the certificate's fault, never a secret.
         let io = io.map_err(|error| tls_error(error.to_string()))?;
         let http2 = always || io.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.serve(io, socket, purpose, http2).await
+        // Boxed: the connection's task would have room for it besides hyper.
+        self.serve(Box::new(io), socket, purpose, http2).await
     }
 
     /// Speaks HTTP over `io` in a task of its own.
-    async fn serve<I>(
+    async fn serve(
         &self,
-        io: I,
+        io: impl Io,
         socket: Weak<Socket>,
         purpose: Purpose,
         http2: bool,
-    ) -> Result<Connection, Error>
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Result<Connection, Error> {
         if http2 {
             let (sender, work) = Box::pin(sender::handshake(io)).await?;
             return Ok(Connection {
@@ -229,27 +225,31 @@ impl Connector {
                 task: tokio::spawn(work).abort_handle(),
                 socket,
                 timer: None,
+                rest: None,
             });
         }
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(READ_BUFFER);
-        if self.speech.max_headers != USUAL_HEADERS {
-            builder.max_headers(self.speech.max_headers);
-        }
-        let handshake = builder.handshake(TokioIo::new(io)).await;
-        let (sender, connection) =
-            handshake.map_err(|_| Error::not_sent(Kind::Connect, "the connection was closed"))?;
-        // Its error reaches whoever waits for the response; there is nobody else to tell.
-        let task = match purpose {
-            Purpose::Requests => tokio::spawn(connection),
-            Purpose::Upgrade => tokio::spawn(connection.with_upgrades()),
+        let max_headers = self.speech.max_headers;
+        let served = match purpose {
+            Purpose::Requests => rest::serve(io, max_headers)
+                .await
+                .map(|(Awake { sender, rest }, task)| (sender, task, Some(rest))),
+            Purpose::Upgrade => rest::http1(max_headers)
+                .handshake(TokioIo::new(io))
+                .await
+                .map(|(sender, connection)| {
+                    // Its error reaches whoever waits for the response.
+                    let task = tokio::spawn(connection.with_upgrades());
+                    (sender, task.abort_handle(), None)
+                }),
         };
-        let task = task.abort_handle();
+        let (sender, task, rest) =
+            served.map_err(|_| Error::not_sent(Kind::Connect, "the connection was closed"))?;
         Ok(Connection {
             sender: Sender::Http1(sender),
             task,
             socket,
             timer: None,
+            rest,
         })
     }
 }

@@ -3,10 +3,12 @@
 pub mod connect;
 pub mod dial;
 pub mod failure;
+pub mod idle;
 pub mod lease;
 pub mod memory;
 pub mod multiplex;
 pub mod pool;
+pub mod rest;
 pub mod sender;
 pub mod socket;
 pub mod tls;

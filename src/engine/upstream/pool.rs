@@ -2,8 +2,9 @@
 //!
 //! Bounds: at most `max_connections` in use, at most `max_keepalive_connections` idle, each idle
 //! one for at most `keepalive_expiry`. More may be idle for [`LINGER`] between two requests, so
-//! that a busy pool does not close what the next request needs. A connection in use is a
-//! [`Lease`]; dropping it closes the connection, giving it back keeps it.
+//! that a busy pool does not close what the next request needs. One that has been idle for [`REST`]
+//! lets go of all that it can do without. A connection in use is a [`Lease`]; dropping it closes the
+//! connection, giving it back keeps it.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,6 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{Connection, Connector, Purpose};
+use super::idle::{IdleConnection, Kept, REST};
 use super::lease::{Lease, Sending};
 use super::multiplex::Multiplexed;
 use crate::engine::config::Limits;
@@ -38,16 +40,9 @@ pub struct Pool {
 struct Idle {
     /// Oldest first.
     connections: Vec<IdleConnection>,
-    /// When the task that closes what expires will look next; `None` where there is none.
+    /// When the task that has them rest and expire will look next; `None` where there is none.
     reaping: Option<(Instant, AbortHandle)>,
     closed: bool,
-}
-
-#[derive(Debug)]
-struct IdleConnection {
-    origin: Arc<Origin>,
-    connection: Connection,
-    since: Instant,
 }
 
 /// Which connections a request may use.
@@ -115,6 +110,7 @@ impl Pool {
         Ok(self.lease_of(connection, origin, None, false))
     }
 
+    #[inline]
     pub(super) fn lease_of(
         self: &Arc<Self>,
         mut connection: Connection,
@@ -150,7 +146,13 @@ impl Pool {
     /// A kept connection that is still open, as far as `freshness` asks to know.
     async fn take_open(&self, origin: &Arc<Origin>, freshness: Freshness) -> Option<Connection> {
         loop {
-            let mut connection = self.take_idle(origin)?;
+            let mut connection = match self.take_idle(origin)? {
+                Kept::Awake(connection) => connection,
+                Kept::Resting(resting) => match resting.wake().await {
+                    Some(connection) => connection,
+                    None => continue,
+                },
+            };
             let open = freshness == Freshness::Any
                 || connection
                     .socket
@@ -165,7 +167,7 @@ impl Pool {
     }
 
     /// The idle connection to `origin` that was used last.
-    fn take_idle(&self, origin: &Arc<Origin>) -> Option<Connection> {
+    fn take_idle(&self, origin: &Arc<Origin>) -> Option<Kept> {
         let now = Instant::now();
         let mut idle = self.lock();
         loop {
@@ -173,13 +175,13 @@ impl Pool {
                 .connections
                 .iter()
                 .rposition(|kept| kept.origin == *origin)?;
-            let kept = idle.connections.remove(at);
+            let IdleConnection { kept, since, .. } = idle.connections.remove(at);
             let expiry = self.limits.keepalive_expiry;
-            let expired = expiry.is_some_and(|expiry| kept.since + expiry <= now);
-            if !expired && !kept.connection.sender.is_closed() {
-                return Some(kept.connection);
+            let expired = expiry.is_some_and(|expiry| since + expiry <= now);
+            if !expired && kept.is_open() {
+                return Some(kept);
             }
-            kept.connection.task.abort();
+            kept.close();
         }
     }
 
@@ -192,8 +194,8 @@ impl Pool {
         let mut idle = self.lock();
         let excess = (in_use + idle.connections.len()).saturating_sub(most);
         let excess = excess.min(idle.connections.len());
-        for kept in idle.connections.drain(..excess) {
-            kept.connection.task.abort();
+        for idle in idle.connections.drain(..excess) {
+            idle.kept.close();
         }
     }
 
@@ -206,16 +208,16 @@ impl Pool {
             connection.task.abort();
             return;
         }
+        let since = Instant::now();
         idle.connections.push(IdleConnection {
             origin,
-            connection,
-            since: Instant::now(),
+            kept: Kept::Awake(connection),
+            since,
         });
-        let next = self.next_reaping(&idle);
+        let due = since + REST;
+        let due = self.next_expiry(&idle).map_or(due, |next| next.min(due));
         let planned = idle.reaping.as_ref().map(|(due, _)| *due);
-        if let Some(due) = next
-            && planned.is_none_or(|planned| due < planned)
-        {
+        if planned.is_none_or(|planned| due < planned) {
             let task = tokio::spawn(reap(Arc::downgrade(self), due)).abort_handle();
             if let Some((_, superseded)) = idle.reaping.replace((due, task)) {
                 superseded.abort();
@@ -230,7 +232,7 @@ impl Pool {
     }
 
     /// When the oldest idle connection has been idle for too long.
-    fn next_reaping(&self, idle: &Idle) -> Option<Instant> {
+    fn next_expiry(&self, idle: &Idle) -> Option<Instant> {
         let oldest = idle.connections.first()?;
         let limit = match self.excess(idle) {
             0 => self.limits.keepalive_expiry,
@@ -239,16 +241,20 @@ impl Pool {
         limit.map(|limit| oldest.since + limit)
     }
 
-    /// Closes what has been idle for too long; when to look again.
+    /// Closes what has been idle for too long, and has rest what may be for longer; when to look
+    /// again.
     fn reap(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.lock();
-        while self.next_reaping(&idle).is_some_and(|due| due <= now) {
-            idle.connections.remove(0).connection.task.abort();
+        while self.next_expiry(&idle).is_some_and(|due| due <= now) {
+            idle.connections.remove(0).kept.close();
         }
-        idle.connections
-            .retain(|kept| !kept.connection.sender.is_closed());
-        let next = self.next_reaping(&idle);
+        let connections = std::mem::take(&mut idle.connections).into_iter();
+        let open = connections.filter(|idle| idle.kept.is_open());
+        idle.connections = open.map(|idle| idle.lulled(now)).collect();
+        // Those that rest are the oldest.
+        let due = idle.connections.iter().find_map(IdleConnection::due);
+        let next = self.next_expiry(&idle).into_iter().chain(due).min();
         idle.reaping = idle
             .reaping
             .take()
@@ -261,19 +267,29 @@ impl Pool {
         let mut idle = self.lock();
         idle.closed = true;
         self.multiplexed.close();
-        for kept in idle.connections.drain(..) {
-            kept.connection.task.abort();
+        for idle in idle.connections.drain(..) {
+            idle.kept.close();
         }
     }
 
     /// How many connections wait for a next request.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
-        self.lock().connections.len()
+        let idle = self.lock();
+        let open = idle.connections.iter().filter(|idle| idle.kept.is_open());
+        open.count()
+    }
+
+    /// How many of these rest.
+    #[must_use]
+    pub fn resting_connections(&self) -> usize {
+        let idle = self.lock();
+        let open = idle.connections.iter().filter(|idle| idle.kept.is_open());
+        open.filter(|idle| idle.kept.rests()).count()
     }
 }
 
-/// Closes idle connections when they are due; lives as long as there are any, and keeps no pool
+/// Looks after idle connections when one is due; lives as long as there are any, and keeps no pool
 /// alive.
 async fn reap(pool: Weak<Pool>, first: Instant) {
     let mut next = Some(first);

@@ -1,0 +1,206 @@
+//! The task of a connection in HTTP/1.1, which rests while nobody needs it: hyper's state, channel
+//! and buffers go, some 16 to 25 KiB, and what is left watches the socket.
+//!
+//! Whatever comes while it rests is an octet that nobody asked for, or the end, and ends it.
+
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Poll};
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::connect::{Connection, READ_BUFFER};
+use super::sender::Sender;
+use super::socket::Socket;
+use crate::engine::body::RequestBody;
+
+/// Header lines up to which hyper keeps room for them on the stack.
+const USUAL_HEADERS: usize = 100;
+
+/// What HTTP/1.1 is spoken over.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+
+/// The order to rest. Whoever gives it drops hyper's handle next: that is what wakes the task.
+#[derive(Debug)]
+pub struct Rest(oneshot::Sender<Call>);
+
+/// Where one that rests is called, with where it is to answer.
+type Call = oneshot::Receiver<oneshot::Sender<Awake>>;
+
+/// What a connection is used with until it rests.
+#[derive(Debug)]
+pub(super) struct Awake {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) rest: Rest,
+}
+
+/// A connection that rests; without this it ends.
+#[derive(Debug)]
+pub(super) struct Resting {
+    caller: oneshot::Sender<oneshot::Sender<Awake>>,
+    task: AbortHandle,
+    socket: Weak<Socket>,
+}
+
+/// Waits for the task of one that is to rest no longer.
+type Waking = Pin<Box<dyn Future<Output = Option<Connection>> + Send>>;
+
+impl Connection {
+    /// Has it rest, with its timer gone, if it can: HTTP/2 cannot. It must be ready for a request.
+    pub(super) fn rest(mut self) -> Result<Resting, Self> {
+        let Some(Rest(order)) = self.rest.take() else {
+            return Err(self);
+        };
+        let (caller, call) = oneshot::channel();
+        // One that has ended drops the call, and is seen to be closed.
+        let _ = order.send(call);
+        drop(self.sender);
+        Ok(Resting {
+            caller,
+            task: self.task,
+            socket: self.socket,
+        })
+    }
+}
+
+impl Resting {
+    /// Whether the connection is no more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.caller.is_closed()
+    }
+
+    /// Closes it.
+    pub(super) fn close(&self) {
+        self.task.abort();
+    }
+
+    /// The connection as it was, unless it has ended meanwhile. Boxed: it is seldom wanted, and
+    /// every exchange would have room for it.
+    #[cold]
+    pub(super) fn wake(self) -> Waking {
+        Box::pin(async move {
+            let (answer, awake) = oneshot::channel();
+            self.caller.send(answer).ok()?;
+            let Awake { sender, rest } = awake.await.ok()?;
+            Some(Connection {
+                sender: Sender::Http1(sender),
+                task: self.task,
+                socket: self.socket,
+                timer: None,
+                rest: Some(rest),
+            })
+        })
+    }
+}
+
+/// What speaks HTTP/1.1, as the engine wants it; `max_headers` are lines of a response.
+pub(super) fn http1(max_headers: usize) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(READ_BUFFER);
+    if max_headers != USUAL_HEADERS {
+        builder.max_headers(max_headers);
+    }
+    builder
+}
+
+/// Speaks HTTP/1.1 over `io` in a task of its own.
+///
+/// # Errors
+/// hyper's.
+pub(super) async fn serve<I: Io>(io: I, max_headers: usize) -> hyper::Result<(Awake, AbortHandle)> {
+    let (awake, line) = Line::new(io, max_headers).await?;
+    let task = tokio::spawn(carry(line, max_headers));
+    Ok((awake, task.abort_handle()))
+}
+
+async fn carry<I: Io>(mut line: Line<I>, max_headers: usize) {
+    while let Some(mut call) = poll_fn(|context| line.poll_work(context)).await {
+        let Some(mut io) = line.let_go() else {
+            return;
+        };
+        let Some(answer) = poll_fn(|context| poll_call(&mut call, &mut io, context)).await else {
+            return;
+        };
+        // Boxed: the task would have room for it all the time.
+        let Ok((awake, anew)) = Box::pin(Line::new(io, max_headers)).await else {
+            return;
+        };
+        if answer.send(awake).is_err() {
+            return;
+        }
+        line = anew;
+    }
+}
+
+/// A connection at work.
+struct Line<I: Io> {
+    /// Boxed: one that rests does without.
+    connection: Box<http1::Connection<TokioIo<I>, RequestBody>>,
+    order: oneshot::Receiver<Call>,
+}
+
+impl<I: Io> Line<I> {
+    async fn new(io: I, max_headers: usize) -> hyper::Result<(Awake, Self)> {
+        let handshake = http1(max_headers).handshake(TokioIo::new(io));
+        let (sender, connection) = handshake.await?;
+        let (rest, order) = oneshot::channel();
+        let rest = Rest(rest);
+        let connection = Box::new(connection);
+        Ok((Awake { sender, rest }, Self { connection, order }))
+    }
+
+    /// Works until the connection is to rest; `None` where it has ended instead.
+    fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<Option<Call>> {
+        // The order does not wake the task, but hyper's handle does, which goes right after it.
+        // hyper must not see that: it would end the connection.
+        match self.order.try_recv() {
+            Ok(call) => Poll::Ready(Some(call)),
+            // An error reaches whoever waits for the response; there is nobody else to tell.
+            Err(_) => Pin::new(&mut self.connection).poll(context).map(|_| None),
+        }
+    }
+
+    /// Lets go of all but the socket and what TLS knows; `None` where something has come.
+    fn let_go(self) -> Option<I> {
+        let parts = self.connection.into_parts();
+        parts.read_buf.is_empty().then(|| parts.io.into_inner())
+    }
+}
+
+/// Waits until somebody calls; `None` where the connection is to end first.
+fn poll_call(
+    call: &mut Call,
+    io: &mut impl Io,
+    context: &mut Context<'_>,
+) -> Poll<Option<oneshot::Sender<Awake>>> {
+    let mut octet = [MaybeUninit::uninit()];
+    let mut octet = ReadBuf::uninit(&mut octet);
+    match Pin::new(io).poll_read(context, &mut octet) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => Pin::new(call).poll(context).map(Result::ok),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::upstream::socket::SocketIo;
+
+    fn size<T>(_: impl FnOnce(Line<SocketIo>, usize) -> T) -> usize {
+        size_of::<T>()
+    }
+
+    /// Every connection that rests holds one of these, with tokio's part of it 256 octets.
+    #[test]
+    fn a_task_is_small() {
+        assert!(size(carry) <= 136, "{}", size(carry));
+    }
+}
