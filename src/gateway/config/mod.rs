@@ -1,7 +1,7 @@
 //! The gateway's configuration: a file in YAML, checked as a whole before anything starts.
 //!
 //! A file goes through these steps, each of which tells all that is wrong before the next begins:
-//! [`yaml`] makes a tree of it, `check` holds the tree against the `tables` of keys and fills in
+//! `yaml` makes a tree of it, `check` holds the tree against the `tables` of keys and fills in
 //! variables and defaults, `read` makes [`settings`] of what came out.
 
 mod check;
