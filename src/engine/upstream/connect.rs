@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::dial::dial;
 use super::rest::{self, Awake, Io, Rest};
@@ -27,6 +28,10 @@ use crate::engine::timer::Timer;
 pub const READ_BUFFER: usize = 256 * 1024;
 
 const NOT_IN_TIME: &str = "not connected in time";
+
+/// What is spoken over with TLS. Boxed: a connection's task would have room for it besides hyper.
+/// Whoever takes an upgraded connection apart asks for this type.
+pub type SecureIo = Box<TlsStream<SocketIo>>;
 
 /// A connection that can send a request.
 #[derive(Debug)]
@@ -206,8 +211,7 @@ impl Connector {
         // rustls names the certificate's fault, never a secret.
         let io = io.map_err(|error| tls_error(error.to_string()))?;
         let http2 = always || io.get_ref().1.alpn_protocol() == Some(b"h2");
-        // Boxed: the connection's task would have room for it besides hyper.
-        self.serve(Box::new(io), socket, purpose, http2).await
+        self.serve(SecureIo::new(io), socket, purpose, http2).await
     }
 
     /// Speaks HTTP over `io` in a task of its own.

@@ -22,6 +22,7 @@ use super::message::{Close, INVALID_TEXT, Message, PROTOCOL_ERROR, TOO_BIG};
 use super::peer::{Fault, Peer};
 use super::readahead::Readahead;
 use crate::engine::error::{Error, Kind};
+use crate::engine::upstream::connect::SecureIo;
 use crate::engine::upstream::socket::{Socket, SocketIo};
 
 /// Octets of a frame that goes upstream at most; a larger message goes in several (RFC 6455 §5.4), as
@@ -181,8 +182,8 @@ fn take_apart(upgraded: Upgraded) -> Option<(Box<dyn Io>, Bytes)> {
     match upgraded.downcast::<TokioIo<SocketIo>>() {
         Ok(parts) => Some((Box::new(parts.io.into_inner()), parts.read_buf)),
         Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TlsStream<SocketIo>>>().ok()?;
-            Some((Box::new(parts.io.into_inner()), parts.read_buf))
+            let parts = upgraded.downcast::<TokioIo<SecureIo>>().ok()?;
+            Some((parts.io.into_inner(), parts.read_buf))
         }
     }
 }
