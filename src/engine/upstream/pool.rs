@@ -25,6 +25,9 @@ use crate::engine::target::Origin;
 /// How long connections beyond `max_keepalive_connections` may wait for a next request.
 pub const LINGER: Duration = Duration::from_millis(100);
 
+/// Connections are had rest no more often than this: each time all that are idle are looked through.
+const TOGETHER: Duration = Duration::from_millis(50);
+
 /// The pool of one target, and of wherever that redirects to.
 #[derive(Debug)]
 pub struct Pool {
@@ -252,8 +255,9 @@ impl Pool {
         let connections = std::mem::take(&mut idle.connections).into_iter();
         let open = connections.filter(|idle| idle.kept.is_open());
         idle.connections = open.map(|idle| idle.lulled(now)).collect();
-        // Those that rest are the oldest.
+        // Those that rest are the oldest. Many that became idle together rest together.
         let due = idle.connections.iter().find_map(IdleConnection::due);
+        let due = due.map(|due| due.max(now + TOGETHER));
         let next = self.next_expiry(&idle).into_iter().chain(due).min();
         idle.reaping = idle
             .reaping

@@ -183,6 +183,11 @@ fn poll_call(
 ) -> Poll<Option<oneshot::Sender<Awake>>> {
     let mut octet = [MaybeUninit::uninit()];
     let mut octet = ReadBuf::uninit(&mut octet);
+    // hyper is ready once TLS has the last request, which may hold its end for as long as the
+    // socket is full.
+    if let Poll::Ready(Err(_)) = Pin::new(&mut *io).poll_flush(context) {
+        return Poll::Ready(None);
+    }
     match Pin::new(io).poll_read(context, &mut octet) {
         Poll::Ready(_) => Poll::Ready(None),
         Poll::Pending => Pin::new(call).poll(context).map(Result::ok),
@@ -191,11 +196,32 @@ fn poll_call(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
+
     use super::*;
     use crate::engine::upstream::socket::SocketIo;
 
     fn size<T>(_: impl FnOnce(Line<SocketIo>, usize) -> T) -> usize {
         size_of::<T>()
+    }
+
+    /// As TLS does, what is written over keeps some of it.
+    #[tokio::test]
+    async fn what_is_still_to_be_written_goes_while_it_rests() -> std::io::Result<()> {
+        let (near, mut far) = duplex(1024);
+        let mut io = BufWriter::new(near);
+        io.write_all(b"the end of a body").await?;
+        let (_caller, mut call) = oneshot::channel();
+        poll_fn(|context| {
+            assert!(poll_call(&mut call, &mut io, context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        drop(io);
+        let mut come = String::new();
+        far.read_to_string(&mut come).await?;
+        assert_eq!(come, "the end of a body");
+        Ok(())
     }
 
     /// Every connection that rests holds one of these, with tokio's part of it 256 octets.
