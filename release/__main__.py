@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from release.profdata import MissingToolError, find_profdata, rustc_says
@@ -26,14 +27,23 @@ def say(what: str) -> None:
     print(f"==> {what}", flush=True)
 
 
-def build(flags: str, directory: Path) -> Path:
-    """A wheel of which the engine was compiled with these flags besides `RUSTFLAGS`."""
+def with_flag(environment: Mapping[str, str], flag: str) -> dict[str, str]:
+    """The environment in which Cargo gives rustc this flag, too.
+
+    Of Cargo's two variables the encoded one wins, and only there can a flag have a blank.
+    """
+    changed = dict(environment)
+    flags = changed.pop("RUSTFLAGS", "").split()
+    if (encoded := changed.get("CARGO_ENCODED_RUSTFLAGS")) is not None:
+        flags = encoded.split("\x1f") if encoded else []
+    changed["CARGO_ENCODED_RUSTFLAGS"] = "\x1f".join([*flags, flag])
+    return changed
+
+
+def build(flag: str, directory: Path) -> Path:
+    """A wheel of which the engine was compiled with this flag besides the user's own."""
     shutil.rmtree(directory, ignore_errors=True)
-    environment = {
-        **os.environ,
-        "RUSTFLAGS": " ".join(filter(None, [os.environ.get("RUSTFLAGS"), flags])),
-        "CARGO_TARGET_DIR": str(WORK / "target"),
-    }
+    environment = with_flag(os.environ, flag) | {"CARGO_TARGET_DIR": str(WORK / "target")}
     # With a target named, the flags are the engine's alone, not those of what helps to build it.
     command = [sys.executable, "-m", "maturin", "build", "--release", "--locked"]
     command += ["--target", rustc_says("host"), "--interpreter", sys.executable]
@@ -64,7 +74,7 @@ def train(package: Path, counts: Path) -> None:
 
 
 def make_wheel(out: Path) -> Path:
-    """Build it; its path."""
+    """Build it; its path. What `out` had of older ones is kept until there is a new one."""
     profdata = find_profdata()
     WORK.mkdir(parents=True, exist_ok=True)
     counts, profile = WORK / "counts", WORK / "trained.profdata"
@@ -77,6 +87,8 @@ def make_wheel(out: Path) -> Path:
     say("compiling it with what was counted (some minutes)")
     wheel = build(f"-Cprofile-use={profile}", WORK / "wheel")
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("asgi_relay-*.whl"):
+        old.unlink()
     return Path(shutil.copy(wheel, out))
 
 

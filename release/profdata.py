@@ -16,13 +16,17 @@ DEBIAN = f"llvm-{OLDEST}"
 
 
 class MissingToolError(Exception):
-    """There is none that is new enough; the message says where to get one."""
+    """There is none, or none that is new enough; the message says where to get one."""
 
 
 def rustc_says(key: str) -> str:
-    """What `rustc -vV` has under this key."""
-    told = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
-    found = re.search(rf"^{re.escape(key)}: (\S+)$", told, re.MULTILINE)
+    """What `rustc -vV` has under this key.
+
+    Raises:
+        MissingToolError: where there is no rustc, or it has no such key.
+
+    """
+    found = re.search(rf"^{re.escape(key)}: (\S+)$", _rustc("-vV"), re.MULTILINE)
     if found is None:
         raise MissingToolError(f"rustc -vV does not tell {key!r}")
     return found[1]
@@ -32,7 +36,7 @@ def find_profdata() -> str:
     """Its path; called by root on a Debian it is installed where it is missing.
 
     Raises:
-        MissingToolError: where there is none.
+        MissingToolError: where there is none, or no rustc that it has to suit.
 
     """
     found = _find()
@@ -51,9 +55,17 @@ def find_profdata() -> str:
     return found
 
 
+def _rustc(*arguments: str) -> str:
+    command = ["rustc", *arguments]
+    try:
+        # What it has to complain about is for the terminal.
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    except FileNotFoundError:
+        raise MissingToolError("rustc is missing; https://rustup.rs installs it") from None
+
+
 def _find() -> str | None:
-    command = ["rustc", "--print", "sysroot"]
-    sysroot = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    sysroot = _rustc("--print", "sysroot").strip()
     own = Path(sysroot, "lib", "rustlib", rustc_says("host"), "bin", "llvm-profdata")
     if own.exists():
         return str(own)

@@ -44,24 +44,31 @@ Work = Callable[[aiohttp.ClientSession, random.Random], Awaitable[None]]
 
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[int]:
-    """The app under uvicorn, in this process; its port."""
+    """The app under uvicorn, in this process; its port.
+
+    Where the block fails, nothing waits for what is still being answered.
+    """
     config = uvicorn.Config(app, port=0, log_level="error", access_log=False, **options)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
-    while not server.started:
-        if running.done():
-            await running
-        await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await running
+    try:
+        while not server.started:
+            if running.done():
+                await running
+            await asyncio.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+        server.should_exit = True
+        await running
+    finally:
+        running.cancel()
 
 
 @asynccontextmanager
 async def gateway(upstream: int, folder: Path, authority: trustme.CA) -> AsyncIterator[list[int]]:
     """`asgi-relay serve`; its ports without TLS and with it.
 
-    One of its routes goes through the gateway once more, over HTTP/2 in the clear.
+    One of its routes goes through the gateway once more, over HTTP/2 in the clear. It does not
+    outlive the block, whatever happens there.
     """
     issued = authority.issue_cert("localhost")
     chain, key = folder / "chain.pem", folder / "key.pem"
@@ -91,22 +98,41 @@ async def gateway(upstream: int, folder: Path, authority: trustme.CA) -> AsyncIt
     file.write_text(json.dumps(settings))
     command = ["-m", "asgi_relay", "serve", "-c", str(file)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stderr=asyncio.subprocess.PIPE
+        sys.executable, *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     if process.stderr is None:
         raise RuntimeError("no pipe")
+    reading: asyncio.Task[bytes] | None = None
+    try:
+        ports = await ports_told(process.stderr)
+        reading = asyncio.create_task(process.stderr.read())
+        yield ports
+        process.send_signal(signal.SIGTERM)
+        if await asyncio.wait_for(process.wait(), PATIENCE):
+            raise RuntimeError((await reading).decode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        if reading is not None:
+            reading.cancel()
+
+
+async def ports_told(stderr: asyncio.StreamReader) -> list[int]:
+    """What a gateway that starts tells of its TCP ports, once it is ready.
+
+    Raises:
+        RuntimeError: where it ends instead, with what it said.
+
+    """
     lines, ports = [""], []
     while "ready" not in lines[-1]:
-        lines.append((await asyncio.wait_for(process.stderr.readline(), PATIENCE)).decode())
+        lines.append((await asyncio.wait_for(stderr.readline(), PATIENCE)).decode())
         if not lines[-1]:
             raise RuntimeError("".join(lines))
         if found := re.match(r"  listening +https?://.*:(\d+)", lines[-1]):
             ports.append(int(found[1]))
-    reading = asyncio.create_task(process.stderr.read())
-    yield ports
-    process.send_signal(signal.SIGTERM)
-    if await asyncio.wait_for(process.wait(), PATIENCE):
-        raise RuntimeError((await reading).decode())
+    return ports
 
 
 async def small(session: aiohttp.ClientSession, chance: random.Random) -> None:
