@@ -23,7 +23,7 @@ MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(VENV)/bin/matur
 OPTIMISED := target/optimised
 MODULE := $(wildcard python/asgi_relay/_engine*.so)
 RUST := Cargo.toml $(wildcard Cargo.lock build.rs) $(shell find src -name '*.rs' 2>/dev/null)
-PACKAGE := $(shell find python -name '*.py' -o -name '*.pyi')
+PACKAGE := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 PYTHON_CODE := $(wildcard python tests benchmarks examples release .ci)
 MYPY_CODE := $(wildcard python/asgi_relay tests benchmarks examples release .ci)
 
@@ -55,7 +55,7 @@ test: lint-rust test-rust build lint-python wheels-check test-python  ## everyth
 .PHONY: bench
 bench: $(VENV)/.bench $(OPTIMISED)/.built  ## measure Relay and the gateway beside their peers (ARGS=… is passed on)
 	$(call say,"measuring: python -m benchmarks $(ARGS)")
-	@PYTHONPATH="$(CURDIR)/$(OPTIMISED)" $(PY) -m benchmarks $(ARGS)
+	@PYTHONPATH="$(CURDIR)/$(OPTIMISED)/package" $(PY) -m benchmarks $(ARGS)
 
 .PHONY: lint
 lint: lint-rust build lint-python  ## rustfmt, clippy, ruff, mypy and stubtest, changing nothing
@@ -73,6 +73,9 @@ build: $(VENV)/.built  ## compile the engine into .venv
 
 .PHONY: wheel
 wheel: $(OPTIMISED)/.built  ## the wheel as it is published, in dist/: compiled twice, with a training run in between
+	@mkdir -p dist
+	@rm -f dist/asgi_relay-*.whl
+	@cp $(OPTIMISED)/*.whl dist
 	@ls dist/*.whl
 
 .PHONY: clean
@@ -80,7 +83,7 @@ clean:  ## delete .venv, target/ and every cache
 	$(call say,"deleting .venv and target/ and the caches")
 	@rm -rf $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -f python/asgi_relay/*.so python/asgi_relay/*.pyd
-	@find $(wildcard python tests benchmarks examples .ci) -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find $(PYTHON_CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the parts of `make test` -------------------------------------------------------------------------
 
@@ -175,9 +178,8 @@ $(VENV)/.built: $(VENV)/.tools pyproject.toml $(RUST) $(if $(MODULE),,no-module-
 	@$(MATURIN) develop --release $(LOCKED)
 	@touch $@
 
-# The wheel, and its files where they can be imported from.
+# The wheel, so that a deleted dist/ costs no second making, and its files where they can be imported from.
 $(OPTIMISED)/.built: $(VENV)/.release pyproject.toml $(RUST) $(PACKAGE) $(wildcard release/*.py) | check-cargo
 	$(call say,"making the wheel as it is published: two builds and a training run")
-	@rm -rf dist
-	@$(PY) -m release --out dist --unpack $(OPTIMISED)
+	@$(PY) -m release --out $(OPTIMISED) --unpack $(OPTIMISED)/package
 	@touch $@
