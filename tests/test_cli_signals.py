@@ -16,7 +16,7 @@ from .support import scripts
 from .support.askers import CLIENTS, Askers
 from .support.client import Client
 from .support.exchange import Gate
-from .support.gateway import serving, untimed
+from .support.gateway import START, serving, starting, untimed
 from .support.processes import ROOT
 from .support.upstream import Upstream
 from .support.waiting import PATIENCE
@@ -173,6 +173,49 @@ def test_the_access_log_is_opened_again_when_it_was_moved(tmp_path: Path) -> Non
     assert old + new == ["/before", "/between", "/after", "/late"]
     # A line is written when its request is over, which the client may know sooner.
     assert len(old) in {1, 2}
+
+
+def test_the_access_log_is_opened_again_while_it_ends(tmp_path: Path) -> None:
+    log, file, gate = tmp_path / "access.log", tmp_path / "gateway.yaml", Gate()
+    with Upstream(scripts.gated(gate, scripts.ok)) as upstream:
+        file.write_text(f"access_log: {{path: {log}}}\nroutes: [{{targets: '{upstream.url}'}}]")
+        with serving("-c", file, "--port", "0") as gateway, Client(gateway.port) as client:
+            client.start(target="/late")
+            upstream.wait_requests()
+            gateway.signal(signal.SIGTERM)
+            gateway.wait_line("SIGTERM")
+            log.rename(tmp_path / "access.log.1")
+            gateway.signal(signal.SIGUSR1)
+            gateway.wait_line("access log opened again (SIGUSR1)")
+            gate.open()
+            assert client.read().status == 200
+            assert gateway.wait() == 0
+    assert log.read_text().split()[6] == "/late"
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (signal.SIGHUP, "reloaded (SIGHUP)"),
+        (signal.SIGUSR1, "there is no access log to open again"),
+    ],
+)
+def test_an_order_waits_until_it_has_started(
+    order: signal.Signals, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    os.mkfifo(file)
+    text = "server: {port: 0}\nroutes: [{targets: 'http://127.0.0.1:1'}]"
+    with starting("serve", "-c", file) as gateway:
+        # It is opened when the configuration is read, and read until it is closed.
+        with file.open("w") as pipe:
+            gateway.signal(order)
+            pipe.write(text)
+        gateway.wait_line("ready", START)
+        if order == signal.SIGHUP:
+            file.write_text(text)
+        gateway.wait_line(told)
+        assert gateway.end() == 0
 
 
 def test_without_an_access_log_there_is_none_to_open() -> None:

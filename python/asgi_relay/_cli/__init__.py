@@ -16,6 +16,7 @@ from .arguments import parse
 from .check import check
 from .screen import Screen
 from .serve import serve
+from .signals import orders_wait
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, the process's own by default; its exit code."""
     options = parse(arguments)
     if options.command == "serve":
-        return serve(options)
+        with orders_wait():
+            return serve(options)
     screen = Screen(sys.stdout)
     code = 0
     if options.command == "check":

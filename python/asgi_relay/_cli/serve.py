@@ -155,6 +155,8 @@ class Service:
                     thread.join()
                     self.screen.say("ended")
                     return 0
+                if again == signal.SIGUSR1:
+                    self._reopen_log()
                 if again in ENDING:
                     self.gateway.drain(0)
                     thread.join()

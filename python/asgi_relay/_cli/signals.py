@@ -9,13 +9,25 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
-HANDLED = (*ENDING, signal.SIGHUP, signal.SIGUSR1)
+ORDERS = (signal.SIGHUP, signal.SIGUSR1)
+HANDLED = (*ENDING, *ORDERS)
 
 DONE = 0
 """What `Signals.ring` sends; no signal has this number."""
+
+
+@contextlib.contextmanager
+def orders_wait() -> Iterator[None]:
+    """Has what would end the process by default, and is not meant to, wait for `Signals`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Signals:
@@ -29,11 +41,13 @@ class Signals:
         self._writer.setblocking(False)
         self._before: dict[int, Any] = {}
         self._wakeup = -1
+        self._mask: set[signal.Signals | int] = set()
 
     def __enter__(self) -> Signals:
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in HANDLED:
             self._before[number] = signal.signal(number, lambda *_: None)
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
         return self
 
     def __exit__(
@@ -42,6 +56,7 @@ class Signals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
@@ -49,9 +64,9 @@ class Signals:
         self._writer.close()
 
     def wait(self, seconds: float | None = None) -> list[int]:
-        """The numbers that have come, in their order; none after so many seconds."""
+        """The next number that has come, alone; none after so many seconds."""
         ready, _, _ = select.select([self._reader], [], [], seconds)
-        return list(self._reader.recv(64)) if ready else []
+        return list(self._reader.recv(1)) if ready else []
 
     def ring(self) -> None:
         """Has `wait` return `DONE`; from any thread."""
