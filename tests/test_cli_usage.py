@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO
@@ -19,9 +20,13 @@ from .support.processes import ROOT
 FULL = Path("/dev/full")
 
 
-def run(*arguments: str, stdout: IO[str]) -> subprocess.CompletedProcess[str]:
-    """The command as a process, with a buffer as it has one outside of tests."""
+def run(
+    *arguments: str, stdout: IO[str], unbuffered: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """The command as a process, with a buffer as it has one outside of tests, or without."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    if unbuffered:
+        environment["PYTHONUNBUFFERED"] = "1"
     return subprocess.run(
         [sys.executable, "-m", "asgi_relay", *arguments],
         cwd=ROOT,
@@ -122,11 +127,55 @@ def test_what_cannot_be_printed_is_a_failure(command: list[str], tmp_path: Path)
     assert (done.returncode, done.stderr) == (1, f"error: {reason}\n")
 
 
-def test_a_reader_may_leave_early() -> None:
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_what_is_printed_in_part_is_a_failure(unbuffered: bool) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with os.fdopen(reader, "rb") as end, os.fdopen(writer, "w") as pipe:
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        # Room for the schema's beginning.
+        end.read(4096)
+        done = run("schema", stdout=pipe, unbuffered=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write to standard output: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["schema", "check --offline -c"])
+def test_standard_output_that_is_closed_is_a_failure(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("routes: [{targets: http://h}]")
+    files = [str(file)] if command.endswith("-c") else []
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            '"$@" >&-',
+            "sh",
+            sys.executable,
+            "-m",
+            "asgi_relay",
+            *command.split(),
+            *files,
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    reason = "cannot write to standard output: Bad file descriptor"
+    assert (done.returncode, done.stderr) == (1, f"error: {reason}\n")
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_reader_may_leave_early(unbuffered: bool) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as pipe:
-        done = run("schema", stdout=pipe)
+        done = run("schema", stdout=pipe, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (0, "")
 
 

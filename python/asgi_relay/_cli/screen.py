@@ -47,13 +47,27 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         """Print a line now. A reader that has left is no reason to stop serving."""
-        if self._stream is not None:
-            try:
-                with contextlib.suppress(ValueError):
-                    self._stream.write(text + "\n")
-                    self._stream.flush()
-            except OSError as failure:
-                self._failure = failure
+        try:
+            with contextlib.suppress(ValueError):
+                self._write(text + "\n")
+        except OSError as failure:
+            self._failure = failure
+
+    def _write(self, text: str) -> None:
+        stream = self._stream
+        if stream is None:
+            # The process was started with it closed.
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if not isinstance(raw := getattr(stream, "buffer", None), io.RawIOBase):
+            stream.write(text)
+            stream.flush()
+            return
+        # Without a buffer (PYTHONUNBUFFERED) nobody else looks at how much was taken.
+        left = memoryview(text.encode(stream.encoding, stream.errors or "strict"))
+        while left:
+            if (count := raw.write(left)) is None:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            left = left[count:]
 
     def finish(self) -> OSError | None:
         """Why not all was printed, if so; nothing more can be then."""
