@@ -14,12 +14,12 @@ import pytest
 
 from .support import scripts
 from .support.askers import CLIENTS, Askers
-from .support.client import Client
+from .support.client import Client, fetch
 from .support.exchange import Gate
 from .support.gateway import START, serving, starting, untimed
 from .support.processes import ROOT
 from .support.upstream import Upstream
-from .support.waiting import PATIENCE
+from .support.waiting import PATIENCE, wait_until
 from .support.websocket import Accept, PeerClosedError, WebSocketClient, WebSocketPeer
 
 if TYPE_CHECKING:
@@ -191,6 +191,43 @@ def test_the_access_log_is_opened_again_while_it_ends(tmp_path: Path) -> None:
             assert client.read().status == 200
             assert gateway.wait() == 0
     assert log.read_text().split()[6] == "/late"
+
+
+@pytest.mark.parametrize("again", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_log_that_is_a_pipe_cuts_no_line_when_it_is_opened_again(
+    again: signal.Signals, tmp_path: Path
+) -> None:
+    log, file = tmp_path / "access.log", tmp_path / "gateway.yaml"
+    os.mkfifo(log)
+    # As long as it is held open here, nothing in it is lost.
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    with Upstream(scripts.ok) as upstream, os.fdopen(reader, "rb", buffering=0) as pipe:
+        where = f"access_log: {{path: {log}}}\nadmin: {{port: 0}}"
+        file.write_text(f"{where}\nroutes: [{{targets: '{upstream.url}'}}]")
+        with serving("-c", file, "--port", "0") as gateway, Client(gateway.port) as client:
+
+            def given_up() -> bool:
+                page = fetch(gateway.admin_port, "/metrics").body
+                return b"\nasgi_relay_log_lines_dropped_total 0\n" not in page
+
+            # More than a pipe holds, so that one of them is torn.
+            for _ in range(20):
+                assert client.request(target="/" + "a" * 10_000).status == 200
+            wait_until(given_up, "lines that are dropped")
+            gateway.signal(again)
+            gateway.wait_line("opened again" if again == signal.SIGUSR1 else "reloaded")
+            printed = b""
+            number = 0
+            while b"/last" not in printed or not printed.endswith(b"\n"):
+                assert client.request(target=f"/last{number}").status == 200
+                number += 1
+                printed += pipe.read(2**20) or b""
+            gateway.signal(signal.SIGTERM)
+            assert gateway.wait() == 0
+    paths = [line.split()[6] for line in printed.decode().splitlines()]
+    long = [path for path in paths if not path.startswith("/last")]
+    assert len(long) >= 2
+    assert set(long) == {"/" + "a" * 10_000}
 
 
 @pytest.mark.parametrize(

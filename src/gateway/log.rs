@@ -150,7 +150,10 @@ impl Inner {
     fn obey(&self, settings: &mut Opened) -> bool {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(new) = orders.settings.take() {
-            *settings = new;
+            let before = std::mem::replace(settings, new);
+            if let (Some((_, sink)), Some((_, before))) = (settings, before) {
+                sink.go_on_from(before);
+            }
         }
         orders.stop
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fstat};
 
 /// How long a pipe may be full before lines are dropped, in seconds.
 const PATIENCE: i64 = 1;
@@ -44,6 +44,26 @@ impl Sink {
             file: Some(options.open(path)?),
             ..Self::default()
         })
+    }
+
+    /// Ends the line that `before` has begun, where both lead to the same file, as a pipe that has
+    /// been opened again does.
+    pub(super) fn go_on_from(&mut self, before: Self) {
+        if let (Ok(own), Ok(old)) = (self.identity(), before.identity())
+            && own == old
+        {
+            self.rest = before.rest;
+            self.stuck = before.stuck;
+        }
+    }
+
+    /// Device and inode, equal for no two files that are open.
+    fn identity(&self) -> io::Result<impl PartialEq + use<>> {
+        let data = match &self.file {
+            Some(file) => fstat(file),
+            None => fstat(io::stdout()),
+        }?;
+        Ok((data.st_dev, data.st_ino))
     }
 
     /// Writes `lines`, whose last one is complete; how many of them are lost.
@@ -149,6 +169,36 @@ mod tests {
         assert_eq!(last, [&b"last"[..], b""]);
         assert_eq!(whole.len() as u64, 20 - lost);
         assert!(whole.iter().all(|line| line.len() == 9_999));
+        Ok(())
+    }
+
+    #[test]
+    fn a_pipe_that_is_opened_again_cuts_no_line() -> io::Result<()> {
+        let (mut sink, mut reader) = pipe()?;
+        let line = [vec![b'x'; 99_999], vec![b'\n']].concat();
+        assert_eq!(sink.write(&line), 0);
+        assert!(!sink.rest.is_empty() && sink.stuck);
+        let mut again = Sink {
+            file: sink.file.as_ref().map(File::try_clone).transpose()?,
+            ..Sink::default()
+        };
+        again.go_on_from(sink);
+        assert!(again.stuck);
+        let mut taken = vec![0; 50_000];
+        reader.read_exact(&mut taken)?;
+        assert_eq!(again.write(b"last\n"), 0);
+        drop(again);
+        reader.read_to_end(&mut taken)?;
+        assert!(taken == [line, b"last\n".to_vec()].concat());
+        Ok(())
+    }
+
+    #[test]
+    fn another_file_gets_nothing_of_the_one_before() -> io::Result<()> {
+        let ((mut sink, _reader), (mut other, _other_reader)) = (pipe()?, pipe()?);
+        sink.write(&[vec![b'x'; 99_999], vec![b'\n']].concat());
+        other.go_on_from(sink);
+        assert!(other.rest.is_empty() && !other.stuck);
         Ok(())
     }
 
