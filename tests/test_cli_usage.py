@@ -109,6 +109,15 @@ def test_values_that_cannot_be_used_end_with_2(
     assert complaint in capsys.readouterr().err
 
 
+def test_a_value_that_cannot_be_used_over_a_file_ends_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("routes: [{targets: http://h}]")
+    assert _cli.main(["serve", "-c", str(file), "--host", "a b"]) == 1
+    assert 'error: --host: found the text "a b"' in capsys.readouterr().err
+
+
 def test_python_m_is_the_same_command() -> None:
     command = [sys.executable, "-m", "asgi_relay", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
