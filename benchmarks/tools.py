@@ -21,7 +21,7 @@ def find_tools() -> Tools:
     if not sys.platform.startswith("linux"):
         raise MissingToolError("the bench reads /proc and therefore runs on Linux only")
     if absent := [program for program in PACKAGES if _find(program) is None]:
-        _install([PACKAGES[program] for program in absent])
+        install([PACKAGES[program] for program in absent])
     found = {program: _find(program) for program in PACKAGES}
     for program, path in found.items():
         if path is None:
@@ -38,17 +38,18 @@ def _find(program: str) -> str | None:
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
-def _install(packages: list[str]) -> None:
+def install(packages: list[str]) -> None:
+    """Installs packages of Debian's where root calls on one; whoever needs them looks again."""
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         return
     print(f"installing {', '.join(packages)} with apt-get", file=sys.stderr, flush=True)
-    install = ["install", "-y", "-qq", "--no-install-recommends"]
-    if not _apt(apt, [*install, *packages]):
+    command = ["install", "-y", "-qq", "--no-install-recommends"]
+    if not _apt(apt, [*command, *packages]):
         _apt(apt, ["update", "-qq"])
         # One by one: a package that this system does not have leaves it the others.
         for package in packages:
-            _apt(apt, [*install, package])
+            _apt(apt, [*command, package])
 
 
 def _apt(apt: str, arguments: list[str]) -> bool:

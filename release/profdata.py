@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+
+from benchmarks.tools import install
 
 OLDEST = 19
 """Older ones cannot read what today's rustc has counted."""
@@ -40,12 +41,8 @@ def find_profdata() -> str:
 
     """
     found = _find()
-    if found is None and (apt := shutil.which("apt-get")) and os.geteuid() == 0:
-        print(f"installing {DEBIAN} with apt-get", flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = [apt, "install", "-y", "-qq", "--no-install-recommends", DEBIAN]
-        for command in ([apt, "update", "-qq"], install):
-            subprocess.run(command, env=environment, capture_output=True, check=False)
+    if found is None:
+        install([DEBIAN])
         found = _find()
     if found is None:
         raise MissingToolError(

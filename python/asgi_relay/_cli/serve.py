@@ -104,10 +104,10 @@ class Service:
     def run(self) -> int:
         """Reload and end as signals and files want it; the exit code."""
         while True:
-            for number in self.signals.wait(LOOK):
-                if number == signal.SIGUSR1:
-                    self._reopen_log()
-                    continue
+            number = self.signals.wait(LOOK)
+            if number == signal.SIGUSR1:
+                self._reopen_log()
+            elif number is not None:
                 # Who closes a terminal wants what runs in it to end.
                 if number in ENDING or self.screen.has_hung_up():
                     return self._end(number)
@@ -150,18 +150,18 @@ class Service:
         thread = threading.Thread(target=self._drain, args=(grace,), daemon=True)
         thread.start()
         while True:
-            for again in self.signals.wait():
-                if again == DONE:
-                    thread.join()
-                    self.screen.say("ended")
-                    return 0
-                if again == signal.SIGUSR1:
-                    self._reopen_log()
-                if again in ENDING:
-                    self.gateway.drain(0)
-                    thread.join()
-                    self.screen.say("ended at once", YELLOW)
-                    return 128 + again
+            again = self.signals.wait()
+            if again == DONE:
+                thread.join()
+                self.screen.say("ended")
+                return 0
+            if again == signal.SIGUSR1:
+                self._reopen_log()
+            if again in ENDING:
+                self.gateway.drain(0)
+                thread.join()
+                self.screen.say("ended at once", YELLOW)
+                return 128 + again
 
     def _drain(self, grace: float) -> None:
         self.gateway.drain(grace)

@@ -63,10 +63,10 @@ class Signals:
         self._reader.close()
         self._writer.close()
 
-    def wait(self, seconds: float | None = None) -> list[int]:
-        """The next number that has come, alone; none after so many seconds."""
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The next number that has come; None after so many seconds."""
         ready, _, _ = select.select([self._reader], [], [], seconds)
-        return list(self._reader.recv(1)) if ready else []
+        return self._reader.recv(1)[0] if ready else None
 
     def ring(self) -> None:
         """Has `wait` return `DONE`; from any thread."""

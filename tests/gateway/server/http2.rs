@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::server::certificates::Authority;
-use crate::server::support::{PATIENCE, Upstream, header, ok, start};
+use crate::server::support::{PATIENCE, Upstream, header, ok, port_of, start};
 
 pub(crate) type AnyBody = BoxBody<Bytes, Infallible>;
 
@@ -198,7 +198,7 @@ async fn alpn_decides_over_tls_on_both_sides() {
     let inner = start(&format!(
         "{tls}  reverse_proxy:\n    - path: /\n      targets: [\"{url}\"]\n      http2: always\n"
     ));
-    let port = inner.addresses()[0].rsplit(':').next().unwrap().to_owned();
+    let port = port_of(&inner);
     let outer = start(&format!(
         "{tls}  reverse_proxy:\n    - path: /\n      targets: [\"https://127.0.0.1:{port}\"]\n      \
          http2: auto\n      tls: {{ca_file: {folder}/ca.pem, server_name: localhost}}\n"

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::server::certificates::Folder;
-use crate::server::support::{Peer, Upstream, header, in_flight, ok, relaying, settings, start};
+use crate::server::support::{
+    Peer, Upstream, header, in_flight, ok, port_of, relaying, settings, start,
+};
 
 #[test]
 fn a_reload_changes_all_or_nothing() {
@@ -220,7 +222,7 @@ fn a_port_that_is_taken_is_told() {
     let first = start(
         "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 2\n  reverse_proxy:\n    - path: /\n",
     );
-    let port = first.addresses()[0].rsplit(':').next().unwrap().to_owned();
+    let port = port_of(&first);
     let text = format!(
         "server:\n  host: 127.0.0.1\n  port: {port}\n  workers: 2\n  reverse_proxy:\n    - path: /\n"
     );

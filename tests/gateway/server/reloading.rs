@@ -6,7 +6,7 @@ use std::thread;
 
 use asgi_relay::gateway::plan::PlanError;
 
-use crate::server::support::{Peer, Upstream, ok, settings, start};
+use crate::server::support::{Peer, Upstream, ok, port_of, settings, start};
 
 fn listening(host: &str, port: &str, workers: usize, url: &str) -> String {
     format!(
@@ -20,11 +20,7 @@ fn a_listener_changes_its_host_and_keeps_its_port() {
     for workers in [1, 3] {
         let url = Upstream::bind().serve(|_| ok("in"));
         let gateway = start(&listening("127.0.0.1", "0", workers, &url));
-        let port = gateway.addresses()[0]
-            .rsplit(':')
-            .next()
-            .unwrap()
-            .to_owned();
+        let port = port_of(&gateway);
         let reach = |host: &str| TcpStream::connect(format!("{host}:{port}"));
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -60,7 +56,7 @@ fn a_host_that_cannot_be_had_changes_nothing() {
     let url = Upstream::bind().serve(|_| ok("in"));
     let gateway = start(&listening("127.0.0.1", "0", 2, &url));
     let address = gateway.addresses().remove(0);
-    let port = address.rsplit(':').next().unwrap().to_owned();
+    let port = port_of(&gateway);
     let occupant = TcpListener::bind(format!("127.0.0.2:{port}")).unwrap();
     let wide = settings(&listening("0.0.0.0", &port, 2, &url));
     let error = gateway.reload(wide.clone()).unwrap_err();
@@ -86,11 +82,7 @@ fn a_host_that_cannot_be_had_changes_nothing() {
 fn a_listener_that_goes_before_it_is_looked_at_has_lost_nobody() {
     let url = Upstream::bind().serve(|_| ok("in"));
     let gateway = start(&listening("127.0.0.1", "0", 1, &url));
-    let port = gateway.addresses()[0]
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .to_owned();
+    let port = port_of(&gateway);
     let settings = ["0.0.0.0", "127.0.0.1"].map(|host| settings(&listening(host, &port, 1, &url)));
     for _ in 0..20 {
         gateway.reload(settings[0].clone()).unwrap();
@@ -104,11 +96,7 @@ fn a_listener_that_goes_before_it_is_looked_at_has_lost_nobody() {
 fn a_port_that_was_left_just_now_may_be_had_again() {
     let url = Upstream::bind().serve(|_| ok("in"));
     let gateway = start(&listening("127.0.0.1", "0", 2, &url));
-    let port = gateway.addresses()[0]
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .to_owned();
+    let port = port_of(&gateway);
     let [first, second] =
         ["127.0.0.1", "127.0.0.2"].map(|host| settings(&listening(host, &port, 2, &url)));
     // A worker that has not left yet is not waited for.
@@ -126,11 +114,7 @@ fn a_gateway_that_is_full_may_come_back_to_a_port() {
         listening(host, port, 1, &url).replace("workers", "limits: {max_connections: 1}\n  workers")
     };
     let gateway = start(&text("127.0.0.1", "0"));
-    let port = gateway.addresses()[0]
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .to_owned();
+    let port = port_of(&gateway);
     let mut first = Peer::client(&gateway);
     first.say("GET / HTTP/1.1\r\nho");
     // Waits for room, and the old listener with it.

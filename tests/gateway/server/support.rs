@@ -105,6 +105,12 @@ impl Upstream {
     }
 }
 
+/// The port of a gateway's first listener.
+pub(crate) fn port_of(gateway: &Handle) -> String {
+    let address: SocketAddr = gateway.addresses()[0].parse().unwrap();
+    address.port().to_string()
+}
+
 /// One end of a connection, whose part a test plays.
 pub(crate) struct Peer(pub(crate) TcpStream);
 
