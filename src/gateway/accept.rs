@@ -14,7 +14,7 @@ use super::config::settings::Bind;
 use super::connection::{Accepted, Door, serve};
 use super::plan::Blueprint;
 use super::worker::Worker;
-use crate::engine::upstream::socket::Stream;
+use crate::engine::upstream::stream::Stream;
 
 /// How long to wait where there is no room for another connection, or no descriptor.
 const SHORTAGE: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::watch::Watch;
 use crate::engine::timer::Timer;
-use crate::engine::upstream::socket::Stream;
+use crate::engine::upstream::stream::Stream;
 
 /// How long a client that is still sending may go on after its answer, which a reset would take
 /// from it.

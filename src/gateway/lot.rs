@@ -26,7 +26,7 @@ use super::client::ClientIo;
 use super::connection;
 use super::service::Client;
 use super::watch::Order;
-use crate::engine::upstream::socket::Stream;
+use crate::engine::upstream::stream::Stream;
 
 /// Sockets of which the system tells at once.
 const EVENTS: usize = 128;

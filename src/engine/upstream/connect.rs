@@ -16,7 +16,8 @@ use tokio_rustls::client::TlsStream;
 use super::dial::dial;
 use super::rest::{self, Awake, Io, Rest};
 use super::sender::{self, Sender};
-use super::socket::{Socket, SocketIo, Stream};
+use super::socket::{Socket, SocketIo};
+use super::stream::Stream;
 use super::tls::{Identity, TlsError, Trust, client_config};
 use crate::engine::config::{Http2, Timeouts};
 use crate::engine::error::{Error, Kind};
@@ -36,6 +37,8 @@ pub type SecureIo = Box<TlsStream<SocketIo>>;
 /// A connection that can send a request.
 #[derive(Debug)]
 pub struct Connection {
+    /// What has it rest, if it can. Dropped before hyper's handle, whose drop has the task look.
+    pub rest: Option<Rest>,
     /// hyper's handle.
     pub sender: Sender,
     /// The task that reads and writes; aborting it closes the connection.
@@ -44,8 +47,6 @@ pub struct Connection {
     pub socket: Weak<Socket>,
     /// Of whoever waits for a response, and then for the next one.
     pub timer: Timer,
-    /// What has it rest, if it can.
-    pub rest: Option<Rest>,
 }
 
 /// What a connection is opened for.
@@ -181,21 +182,18 @@ impl Connector {
                 (Stream::Unix(stream), "localhost")
             }
         };
-        let socket = Socket::new(stream);
-        let weak = Arc::downgrade(&socket);
-        let io = SocketIo::new(socket, self.timeouts.write);
+        let io = SocketIo::new(stream, self.timeouts.write);
         let always = self.speech.http2 == Http2::Always && purpose == Purpose::Requests;
         if !origin.secure {
-            return self.serve(io, weak, purpose, always).await;
+            return self.serve(io, purpose, always).await;
         }
         // Boxed: whoever connects without it would carry its state.
-        Box::pin(self.secure(io, weak, host, purpose, always)).await
+        Box::pin(self.secure(io, host, purpose, always)).await
     }
 
     async fn secure(
         &self,
         io: SocketIo,
-        socket: Weak<Socket>,
         host: &str,
         purpose: Purpose,
         always: bool,
@@ -211,25 +209,20 @@ impl Connector {
         // rustls names the certificate's fault, never a secret.
         let io = io.map_err(|error| tls_error(error.to_string()))?;
         let http2 = always || io.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.serve(SecureIo::new(io), socket, purpose, http2).await
+        self.serve(SecureIo::new(io), purpose, http2).await
     }
 
     /// Speaks HTTP over `io` in a task of its own.
-    async fn serve(
-        &self,
-        io: impl Io,
-        socket: Weak<Socket>,
-        purpose: Purpose,
-        http2: bool,
-    ) -> Result<Connection, Error> {
+    async fn serve(&self, io: impl Io, purpose: Purpose, http2: bool) -> Result<Connection, Error> {
+        let socket = Arc::downgrade(io.socket());
         if http2 {
             let (sender, work) = Box::pin(sender::handshake(io)).await?;
             return Ok(Connection {
+                rest: None,
                 sender: Sender::Http2(sender),
                 task: tokio::spawn(work).abort_handle(),
                 socket,
                 timer: None,
-                rest: None,
             });
         }
         let max_headers = self.speech.max_headers;
@@ -249,11 +242,11 @@ impl Connector {
         let (sender, task, rest) =
             served.map_err(|_| Error::not_sent(Kind::Connect, "the connection was closed"))?;
         Ok(Connection {
+            rest,
             sender: Sender::Http1(sender),
             task,
             socket,
             timer: None,
-            rest,
         })
     }
 }

@@ -4,12 +4,11 @@ use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::connect::Connection;
 use super::multiplex::Stream;
-use super::pool::Pool;
+use super::pool::Slot;
 use super::sender::Sender;
 use super::socket::Socket;
 use crate::engine::body::Sent;
@@ -21,20 +20,18 @@ use crate::engine::timer::Timer;
 pub struct Lease {
     pub(super) sending: Sending,
     pub(super) socket: Option<Arc<Socket>>,
-    pub(super) origin: Arc<Origin>,
-    pub(super) pool: Arc<Pool>,
     pub(super) reused: bool,
     pub(super) upload: Option<Arc<Sent>>,
     pub(super) timer: Timer,
-    /// `None` for a connection that is opened for a handshake.
-    pub(super) slot: Option<OwnedSemaphorePermit>,
+    /// `None` for a connection that is opened for a handshake, and for part of one.
+    pub(super) slot: Option<Slot>,
 }
 
 /// What a request is sent over.
 #[derive(Debug)]
 pub(super) enum Sending {
     /// A connection of its own, which ends where it is not given back.
-    Connection(Connection),
+    Connection(Connection, Arc<Origin>),
     /// Part of one that is shared.
     Stream(
         Sender,
@@ -45,6 +42,34 @@ pub(super) enum Sending {
 }
 
 impl Lease {
+    pub(super) fn of(
+        mut connection: Connection,
+        origin: Arc<Origin>,
+        slot: Option<Slot>,
+        reused: bool,
+    ) -> Self {
+        Self {
+            socket: connection.socket.upgrade(),
+            timer: connection.timer.take(),
+            sending: Sending::Connection(connection, origin),
+            reused,
+            upload: None,
+            slot,
+        }
+    }
+
+    /// Part of a connection that is shared.
+    pub(super) fn of_stream(stream: Stream, reused: bool) -> Self {
+        Self {
+            sending: Sending::Stream(Sender::Http2(stream.sender()), stream),
+            socket: None,
+            reused,
+            upload: None,
+            timer: None,
+            slot: None,
+        }
+    }
+
     /// Whether requests share the connection.
     #[must_use]
     pub fn is_multiplexed(&self) -> bool {
@@ -78,7 +103,7 @@ impl Lease {
     pub fn sender(&mut self, upload: Option<Arc<Sent>>) -> Option<&mut Sender> {
         self.upload = upload;
         match &mut self.sending {
-            Sending::Connection(connection) => Some(&mut connection.sender),
+            Sending::Connection(connection, _) => Some(&mut connection.sender),
             Sending::Stream(sender, _) => Some(sender),
             Sending::Nothing => None,
         }
@@ -91,42 +116,38 @@ impl Lease {
             return;
         }
         let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
-        let Sending::Connection(mut connection) = sending else {
+        let Sending::Connection(mut connection, origin) = sending else {
             return;
         };
         connection.timer = self.timer.take();
-        if self.slot.is_none() {
+        let Some(slot) = self.slot.take() else {
             // Without its sender the connection ends, or has become another protocol's.
             return;
-        }
+        };
         if connection.sender.is_ready() {
-            self.pool.keep(connection, Arc::clone(&self.origin));
+            if let Some(socket) = &self.socket {
+                socket.set_idle(true);
+            }
+            slot.0.keep(connection, origin);
             return;
         }
         // hyper's task has not come round yet. The slot stays taken until it has.
-        let (pool, origin, slot) = (
-            Arc::clone(&self.pool),
-            Arc::clone(&self.origin),
-            self.slot.take(),
-        );
         tokio::spawn(async move {
+            let Slot(pool) = &slot;
             let ready = poll_fn(|context| connection.sender.poll_ready(context));
-            let patience = pool
-                .limits
-                .keepalive_expiry
-                .unwrap_or(Duration::from_secs(5));
+            let expiry = pool.limits.keepalive_expiry;
+            let patience = expiry.unwrap_or(Duration::from_secs(5));
             match timeout(patience, ready).await {
                 Ok(Ok(())) => pool.keep(connection, origin),
                 _ => connection.task.abort(),
             }
-            drop(slot);
         });
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Sending::Connection(connection) = &self.sending {
+        if let Sending::Connection(connection, _) = &self.sending {
             if let Some(socket) = &self.socket {
                 socket.reset_on_close();
             }

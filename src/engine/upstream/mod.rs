@@ -11,4 +11,5 @@ pub mod pool;
 pub mod rest;
 pub mod sender;
 pub mod socket;
+pub mod stream;
 pub mod tls;

@@ -13,8 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::Purpose;
-use super::lease::{Lease, Sending};
-use super::pool::Pool;
+use super::lease::Lease;
+use super::pool::{Pool, Slot};
 use super::sender::Sender;
 use crate::engine::body::RequestBody;
 use crate::engine::error::Error;
@@ -156,7 +156,7 @@ impl Pool {
     /// Part of a connection that is shared, or a new one, which is shared if both ends can.
     pub(super) async fn share(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
         if let Some(stream) = self.multiplexed.stream(origin, MAX_STREAMS) {
-            return Ok(self.lease_stream(stream, origin, true));
+            return Ok(Lease::of_stream(stream, true));
         }
         // No longer than for a connection of its own: those who wait would take turns at failing.
         let turn = async { Ok(self.multiplexed.connecting.lock().await) };
@@ -167,36 +167,24 @@ impl Pool {
         };
         // Somebody else may have connected meanwhile.
         if let Some(stream) = self.multiplexed.stream(origin, most) {
-            return Ok(self.lease_stream(stream, origin, true));
+            return Ok(Lease::of_stream(stream, true));
         }
-        let slot = self.slot().await?;
+        let slot = self.permit().await?;
         let connection = self.connector.connect(origin, Purpose::Requests).await?;
         let lease = match connection.sender {
             Sender::Http1(_) => {
                 self.multiplexed.set_plain(origin);
-                self.lease_of(connection, origin, Some(slot), false)
+                let slot = Slot::of(self, slot);
+                Lease::of(connection, Arc::clone(origin), Some(slot), false)
             }
             Sender::Http2(sender) => {
                 let expiry = self.limits.keepalive_expiry;
                 let stream = self.multiplexed.share(origin, sender, slot, expiry);
-                self.lease_stream(stream, origin, false)
+                Lease::of_stream(stream, false)
             }
         };
         drop(connecting);
         Ok(lease)
-    }
-
-    fn lease_stream(self: &Arc<Self>, stream: Stream, origin: &Arc<Origin>, reused: bool) -> Lease {
-        Lease {
-            sending: Sending::Stream(Sender::Http2(stream.sender()), stream),
-            socket: None,
-            origin: Arc::clone(origin),
-            pool: Arc::clone(self),
-            reused,
-            upload: None,
-            timer: None,
-            slot: None,
-        }
     }
 }
 

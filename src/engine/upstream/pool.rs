@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{Connection, Connector, Purpose};
 use super::idle::{IdleConnection, Kept, REST};
-use super::lease::{Lease, Sending};
+use super::lease::Lease;
 use super::multiplex::Multiplexed;
 use crate::engine::config::Limits;
 use crate::engine::error::{Error, Kind};
@@ -93,14 +93,14 @@ impl Pool {
         }
         let slot = self.slot().await?;
         if freshness != Freshness::New
-            && let Some(connection) = self.take_open(origin, freshness).await
+            && let Some((connection, origin)) = self.take_open(origin, freshness).await
         {
-            return Ok(self.lease_of(connection, origin, Some(slot), true));
+            return Ok(Lease::of(connection, origin, Some(slot), true));
         }
         self.make_room();
         // Boxed: connecting is rare and its state large, and every exchange would carry it.
         let connection = Box::pin(self.connector.connect(origin, Purpose::Requests)).await?;
-        Ok(self.lease_of(connection, origin, Some(slot), false))
+        Ok(Lease::of(connection, Arc::clone(origin), Some(slot), false))
     }
 
     /// A connection of its own for a handshake: no limit counts it, as its client's connection
@@ -110,46 +110,36 @@ impl Pool {
     /// What [`Connector::connect`] reports.
     pub async fn lease_for_upgrade(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
         let connection = Box::pin(self.connector.connect(origin, Purpose::Upgrade)).await?;
-        Ok(self.lease_of(connection, origin, None, false))
+        Ok(Lease::of(connection, Arc::clone(origin), None, false))
     }
 
-    #[inline]
-    pub(super) fn lease_of(
-        self: &Arc<Self>,
-        mut connection: Connection,
-        origin: &Arc<Origin>,
-        slot: Option<OwnedSemaphorePermit>,
-        reused: bool,
-    ) -> Lease {
-        Lease {
-            socket: connection.socket.upgrade(),
-            timer: connection.timer.take(),
-            sending: Sending::Connection(connection),
-            origin: Arc::clone(origin),
-            pool: Arc::clone(self),
-            reused,
-            upload: None,
-            slot,
+    async fn slot(self: &Arc<Self>) -> Result<Slot, Error> {
+        match self.slots.try_acquire() {
+            Ok(permit) => permit.forget(),
+            Err(_) => return Ok(Slot::of(self, self.permit().await?)),
         }
+        Ok(Slot(Arc::clone(self)))
     }
 
-    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let slots = &self.slots;
-        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
-            return Ok(slot);
-        }
-        let waiting = Arc::clone(slots).acquire_owned();
-        let slot = match self.wait {
+    /// A slot for somebody who does not keep the pool alive.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let waiting = Arc::clone(&self.slots).acquire_owned();
+        let permit = match self.wait {
             None => waiting.await.ok(),
             Some(limit) => timeout(limit, waiting).await.ok().and_then(Result::ok),
         };
-        slot.ok_or_else(|| Error::not_sent(Kind::PoolTimeout, "no connection came free in time"))
+        permit.ok_or_else(|| Error::not_sent(Kind::PoolTimeout, "no connection came free in time"))
     }
 
     /// A kept connection that is still open, as far as `freshness` asks to know.
-    async fn take_open(&self, origin: &Arc<Origin>, freshness: Freshness) -> Option<Connection> {
+    async fn take_open(
+        &self,
+        origin: &Arc<Origin>,
+        freshness: Freshness,
+    ) -> Option<(Connection, Arc<Origin>)> {
         loop {
-            let mut connection = match self.take_idle(origin)? {
+            let (kept, origin) = self.take_idle(origin)?;
+            let mut connection = match kept {
                 Kept::Awake(connection) => connection,
                 Kept::Resting(resting) => match resting.wake().await {
                     Some(connection) => connection,
@@ -163,14 +153,14 @@ impl Pool {
                     .is_some_and(|socket| socket.is_quiet());
             let sender = &mut connection.sender;
             if open && poll_fn(|context| sender.poll_ready(context)).await.is_ok() {
-                return Some(connection);
+                return Some((connection, origin));
             }
             connection.task.abort();
         }
     }
 
     /// The idle connection to `origin` that was used last.
-    fn take_idle(&self, origin: &Arc<Origin>) -> Option<Kept> {
+    fn take_idle(&self, origin: &Arc<Origin>) -> Option<(Kept, Arc<Origin>)> {
         let now = Instant::now();
         let mut idle = self.lock();
         loop {
@@ -178,11 +168,15 @@ impl Pool {
                 .connections
                 .iter()
                 .rposition(|kept| kept.origin == *origin)?;
-            let IdleConnection { kept, since, .. } = idle.connections.remove(at);
+            let IdleConnection {
+                origin,
+                kept,
+                since,
+            } = idle.connections.remove(at);
             let expiry = self.limits.keepalive_expiry;
             let expired = expiry.is_some_and(|expiry| since + expiry <= now);
             if !expired && kept.is_open() {
-                return Some(kept);
+                return Some((kept, origin));
             }
             kept.close();
         }
@@ -290,6 +284,23 @@ impl Pool {
         let idle = self.lock();
         let open = idle.connections.iter().filter(|idle| idle.kept.is_open());
         open.filter(|idle| idle.kept.rests()).count()
+    }
+}
+
+/// A place among a pool's connections in use.
+#[derive(Debug)]
+pub(super) struct Slot(pub(super) Arc<Pool>);
+
+impl Slot {
+    pub(super) fn of(pool: &Arc<Pool>, permit: OwnedSemaphorePermit) -> Self {
+        permit.forget();
+        Self(Arc::clone(pool))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.slots.add_permits(1);
     }
 }
 

@@ -6,27 +6,41 @@
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::AbortHandle;
 
-use super::connect::{Connection, READ_BUFFER};
+use super::connect::{Connection, READ_BUFFER, SecureIo};
 use super::sender::Sender;
-use super::socket::Socket;
+use super::socket::{Socket, SocketIo};
 use crate::engine::body::RequestBody;
 
 /// Header lines up to which hyper keeps room for them on the stack.
 const USUAL_HEADERS: usize = 100;
 
 /// What HTTP/1.1 is spoken over.
-pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The socket below.
+    fn socket(&self) -> &Arc<Socket>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+impl Io for SocketIo {
+    fn socket(&self) -> &Arc<Socket> {
+        Self::socket(self)
+    }
+}
+
+impl Io for SecureIo {
+    fn socket(&self) -> &Arc<Socket> {
+        self.get_ref().0.socket()
+    }
+}
 
 /// The order to rest. Whoever gives it drops hyper's handle next: that is what wakes the task.
 #[derive(Debug)]
@@ -38,8 +52,8 @@ type Call = oneshot::Receiver<oneshot::Sender<Awake>>;
 /// What a connection is used with until it rests.
 #[derive(Debug)]
 pub(super) struct Awake {
-    pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) rest: Rest,
+    pub(super) sender: http1::SendRequest<RequestBody>,
 }
 
 /// A connection that rests; without this it ends.
@@ -91,11 +105,11 @@ impl Resting {
             self.caller.send(answer).ok()?;
             let Awake { sender, rest } = awake.await.ok()?;
             Some(Connection {
+                rest: Some(rest),
                 sender: Sender::Http1(sender),
                 task: self.task,
                 socket: self.socket,
                 timer: None,
-                rest: Some(rest),
             })
         })
     }
@@ -121,7 +135,7 @@ pub(super) async fn serve<I: Io>(io: I, max_headers: usize) -> hyper::Result<(Aw
     Ok((awake, task.abort_handle()))
 }
 
-async fn carry<I: Io>(mut line: Line<I>, max_headers: usize) {
+async fn carry<I: Io>(mut line: Box<Line<I>>, max_headers: usize) {
     while let Some(mut call) = poll_fn(|context| line.poll_work(context)).await {
         let Some(mut io) = line.let_go() else {
             return;
@@ -140,21 +154,28 @@ async fn carry<I: Io>(mut line: Line<I>, max_headers: usize) {
     }
 }
 
-/// A connection at work.
+/// A connection at work. Boxed: one that rests does without.
 struct Line<I: Io> {
-    /// Boxed: one that rests does without.
-    connection: Box<http1::Connection<TokioIo<I>, RequestBody>>,
+    connection: http1::Connection<TokioIo<I>, RequestBody>,
+    socket: Arc<Socket>,
     order: oneshot::Receiver<Call>,
 }
 
 impl<I: Io> Line<I> {
-    async fn new(io: I, max_headers: usize) -> hyper::Result<(Awake, Self)> {
+    async fn new(io: I, max_headers: usize) -> hyper::Result<(Awake, Box<Self>)> {
+        let socket = Arc::clone(io.socket());
+        // hyper must look at it once before it can be idle.
+        socket.set_idle(false);
         let handshake = http1(max_headers).handshake(TokioIo::new(io));
         let (sender, connection) = handshake.await?;
         let (rest, order) = oneshot::channel();
         let rest = Rest(rest);
-        let connection = Box::new(connection);
-        Ok((Awake { sender, rest }, Self { connection, order }))
+        let line = Box::new(Self {
+            connection,
+            socket,
+            order,
+        });
+        Ok((Awake { rest, sender }, line))
     }
 
     /// Works until the connection is to rest; `None` where it has ended instead.
@@ -162,14 +183,18 @@ impl<I: Io> Line<I> {
         // The order does not wake the task, but hyper's handle does, which goes right after it.
         // hyper must not see that: it would end the connection.
         match self.order.try_recv() {
-            Ok(call) => Poll::Ready(Some(call)),
-            // An error reaches whoever waits for the response; there is nobody else to tell.
-            Err(_) => Pin::new(&mut self.connection).poll(context).map(|_| None),
+            Ok(call) => return Poll::Ready(Some(call)),
+            // hyper has the task come once more when the end of a body is taken. It costs a
+            // twentieth of a request to have it find that there is nothing to do.
+            Err(TryRecvError::Empty) if self.socket.is_at_rest(context) => return Poll::Pending,
+            Err(_) => {}
         }
+        // An error reaches whoever waits for the response; there is nobody else to tell.
+        Pin::new(&mut self.connection).poll(context).map(|_| None)
     }
 
     /// Lets go of all but the socket and what TLS knows; `None` where something has come.
-    fn let_go(self) -> Option<I> {
+    fn let_go(self: Box<Self>) -> Option<I> {
         let parts = self.connection.into_parts();
         parts.read_buf.is_empty().then(|| parts.io.into_inner())
     }
@@ -178,7 +203,7 @@ impl<I: Io> Line<I> {
 /// Waits until somebody calls; `None` where the connection is to end first.
 fn poll_call(
     call: &mut Call,
-    io: &mut impl Io,
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     context: &mut Context<'_>,
 ) -> Poll<Option<oneshot::Sender<Awake>>> {
     let mut octet = [MaybeUninit::uninit()];
@@ -199,9 +224,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
-    use crate::engine::upstream::socket::SocketIo;
 
-    fn size<T>(_: impl FnOnce(Line<SocketIo>, usize) -> T) -> usize {
+    fn size<T>(_: impl FnOnce(Box<Line<SocketIo>>, usize) -> T) -> usize {
         size_of::<T>()
     }
 

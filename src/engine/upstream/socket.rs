@@ -5,207 +5,144 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use super::stream::{ReadHalf, Stream, WriteHalf};
 use crate::engine::error::{Error, Kind};
 use crate::engine::timer::Timer;
-
-/// A stream socket of either family.
-#[derive(Debug)]
-pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
-}
-
-impl Stream {
-    /// The socket, for its options.
-    #[must_use]
-    pub fn socket(&self) -> SockRef<'_> {
-        match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(stream),
-        }
-    }
-
-    /// Whether it may be worth reading; if not, the task is woken when it is.
-    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(context).map(drop),
-            Self::Unix(stream) => stream.poll_read_ready(context).map(drop),
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, octets),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if let [one] = parts {
-            return self.poll_write(context, one);
-        }
-        let mut space = [0; SMALL];
-        if let Some(octets) = joined(parts, &mut space) {
-            return self.poll_write(context, octets);
-        }
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
-/// Octets up to which copying parts together is cheaper than having the system gather them, as
-/// measured on Linux: `writev` takes some 100 ns more than `send`.
-const SMALL: usize = 1024;
-
-/// Parts as one, where they are few octets.
-fn joined<'a>(parts: &[IoSlice<'_>], space: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
-    let mut at = 0;
-    for part in parts {
-        let end = at + part.len();
-        space.get_mut(at..end)?.copy_from_slice(part);
-        at = end;
-    }
-    space.get(..at)
-}
 
 /// Octets that the system keeps unsent, about, where [`SocketIo::bound_unsent`] was called; when
 /// half of them have gone it takes more.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
-/// A socket that can be asked about while a task owns its stream.
-#[derive(Debug)]
-pub struct Socket(Mutex<Shared>);
+/// Octets before the response head where nothing bounds them.
+const UNBOUNDED: usize = usize::MAX;
 
+/// A socket that can be asked about while a task reads it.
+///
+/// Nothing here is locked: whoever waits for an answer and the task that reads take turns.
 #[derive(Debug)]
-struct Shared {
-    stream: Stream,
-    /// When octets came or went last, as far as a response head was waited for.
-    active_at: Instant,
-    /// How many more octets may come before the response head is complete.
-    head_room: Option<usize>,
-    /// Nothing is read, and this would have been.
-    held: Option<Option<Waker>>,
+pub struct Socket {
+    stream: WriteHalf,
+    /// How long a write may wait for the peer to take something.
+    write_idle: Option<Duration>,
+    opened: Instant,
+    /// Nanoseconds from `opened` to when octets came or went last, as far as a response head was
+    /// waited for.
+    active: AtomicU64,
+    /// How many more octets may come before the response head is complete, or [`UNBOUNDED`].
+    head_room: AtomicUsize,
+    /// Nothing is read.
+    held: AtomicBool,
+    /// Who would have read while it was held.
+    reader: AtomicWaker,
+    /// A write waits for the peer to take something.
+    blocked: AtomicBool,
+    /// No request is on its way.
+    idle: AtomicBool,
 }
 
 impl Socket {
-    /// Shares a connected stream.
-    #[must_use]
-    pub fn new(stream: Stream) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Shared {
+    fn new(stream: WriteHalf, write_idle: Option<Duration>) -> Self {
+        Self {
             stream,
-            active_at: Instant::now(),
-            head_room: None,
-            held: None,
-        })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            write_idle,
+            opened: Instant::now(),
+            active: AtomicU64::new(0),
+            head_room: AtomicUsize::new(UNBOUNDED),
+            held: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            blocked: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
+        }
     }
 
     /// Whether nothing waits to be read: no octet that nobody asked for, and no end of stream.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let mut octet = [MaybeUninit::uninit()];
-        let peeked = self.lock().stream.socket().peek(&mut octet);
+        let peeked = self.stream.socket().peek(&mut octet);
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// When the peer sent or took something last while its answer was waited for.
     #[must_use]
     pub fn active_at(&self) -> Instant {
-        self.lock().active_at
+        self.opened + Duration::from_nanos(self.active.load(Ordering::Acquire))
+    }
+
+    fn is_active(&self) {
+        let active = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.active.store(active, Ordering::Release);
     }
 
     /// Whether nothing has come since [`Socket::bound_head`] was called with `octets`.
     #[must_use]
     pub fn is_silent(&self, octets: usize) -> bool {
-        self.lock().head_room == Some(octets)
+        self.head_room.load(Ordering::Acquire) == octets
     }
 
-    /// Bounds what may come until [`Socket::head_came`]. Without that, interim responses (1xx)
-    /// without end would keep hyper reading for ever.
+    /// A request is about to go. Bounds what may come until [`Socket::head_came`]. Without that,
+    /// interim responses (1xx) without end would keep hyper reading for ever.
     pub fn bound_head(&self, octets: usize) {
-        self.lock().head_room = Some(octets);
+        self.head_room.store(octets, Ordering::Release);
+        self.idle.store(false, Ordering::Release);
     }
 
     /// Lifts the bound, as the head is there; when that came.
     pub fn head_came(&self) -> Instant {
-        let mut shared = self.lock();
-        shared.head_room = None;
-        shared.active_at
+        self.head_room.store(UNBOUNDED, Ordering::Release);
+        self.active_at()
+    }
+
+    /// Whether a request may be on its way; [`Socket::bound_head`] makes it so, too.
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
+    }
+
+    /// Whether there is nothing to do for whoever reads and writes it: no request is on its way,
+    /// all that was written has gone, and nothing has come. If so, the task is woken when it has.
+    pub fn is_at_rest(&self, context: &mut Context<'_>) -> bool {
+        self.idle.load(Ordering::Acquire)
+            && !self.blocked.load(Ordering::Acquire)
+            && self.stream.poll_readable(context).is_pending()
     }
 
     /// Has nothing more read until [`Socket::release`]: hyper reads a chunk ahead otherwise.
     pub fn hold(&self) {
-        self.lock().held.get_or_insert(None);
+        self.held.store(true, Ordering::SeqCst);
     }
 
     /// Has it read on.
     pub fn release(&self) {
-        let reader = self.lock().held.take().flatten();
-        if let Some(reader) = reader {
-            reader.wake();
+        self.held.store(false, Ordering::SeqCst);
+        self.reader.wake();
+    }
+
+    /// Whether nothing is to be read; the task is woken when that changes.
+    fn is_held(&self, context: &Context<'_>) -> bool {
+        if !self.held.load(Ordering::SeqCst) {
+            return false;
         }
+        self.reader.register(context.waker());
+        // It may have been released before there was somebody to wake.
+        self.held.load(Ordering::SeqCst)
     }
 
     /// Makes the end of the connection a reset. A FIN would queue behind what the peer has not
     /// taken yet, and a peer that takes nothing would never learn that nobody waits for it.
     pub fn reset_on_close(&self) {
-        let _ = self.lock().stream.socket().set_linger(Some(Duration::ZERO));
+        let _ = self.stream.socket().set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -213,11 +150,7 @@ impl Drop for Socket {
     /// Ends the connection, not only this process' part of it: a forked child may hold a copy of
     /// the descriptor, and the upstream must learn of the end all the same.
     fn drop(&mut self) {
-        let _ = self
-            .lock()
-            .stream
-            .socket()
-            .shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.socket().shutdown(Shutdown::Both);
     }
 }
 
@@ -225,10 +158,10 @@ impl Drop for Socket {
 #[derive(Debug)]
 pub struct SocketIo {
     socket: Arc<Socket>,
-    write_idle: Option<Duration>,
+    stream: ReadHalf,
     timer: Timer,
-    /// A write waits for the peer to take something.
-    blocked: bool,
+    /// A write may wait for as long as it likes.
+    patient: bool,
     /// The peer no longer listens. It may still have answered (413, say, before the upload was
     /// complete), so what is written goes nowhere until the reading side finds the end.
     deaf_peer: bool,
@@ -237,29 +170,35 @@ pub struct SocketIo {
 impl SocketIo {
     /// `write_idle` bounds how long a write may wait for the peer to take something.
     #[must_use]
-    pub fn new(socket: Arc<Socket>, write_idle: Option<Duration>) -> Self {
+    pub fn new(stream: Stream, write_idle: Option<Duration>) -> Self {
+        let (read, write) = stream.into_split();
         Self {
-            socket,
-            write_idle,
+            socket: Arc::new(Socket::new(write, write_idle)),
+            stream: read,
             timer: None,
-            blocked: false,
+            patient: false,
             deaf_peer: false,
         }
     }
 
+    /// What others may ask.
+    #[must_use]
+    pub const fn socket(&self) -> &Arc<Socket> {
+        &self.socket
+    }
+
     /// Lets a write wait for as long as it likes from now on.
     pub fn lift_write_timeout(&mut self) {
-        self.write_idle = None;
+        self.patient = true;
         self.timer = None;
     }
 
     /// Whether it may be worth reading; if not, the task is woken when it is.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        let shared = self.socket.lock();
-        match shared.held {
-            Some(_) => Poll::Ready(()),
-            None => shared.stream.poll_readable(context),
+        if self.socket.held.load(Ordering::Acquire) {
+            return Poll::Ready(());
         }
+        self.socket.stream.poll_readable(context)
     }
 
     /// Has the system keep little from now on that it cannot send yet. Its buffer grows to
@@ -267,44 +206,13 @@ impl SocketIo {
     /// less than that would seem to take nothing, and a ping would stand behind all of it.
     pub fn bound_unsent(&self) {
         #[cfg(target_os = "linux")]
-        if let Stream::Tcp(stream) = &self.socket.lock().stream {
-            let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
-        }
-    }
-
-    fn write_with(
-        &mut self,
-        context: &mut Context<'_>,
-        length: usize,
-        write: impl FnOnce(&mut Stream, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if self.deaf_peer {
-            return Poll::Ready(Ok(length));
-        }
-        let mut shared = self.socket.lock();
-        let written = write(&mut shared.stream, context);
-        // One that need not wait comes right after the request did, and the clock has its price.
-        if written.is_pending() {
-            self.blocked = true;
-        } else if std::mem::take(&mut self.blocked) && shared.head_room.is_some() {
-            shared.active_at = Instant::now();
-        }
-        drop(shared);
-        match written {
-            Poll::Pending => self.poll_write_idle(context),
-            Poll::Ready(Err(error)) if is_deaf(error.kind()) => {
-                self.deaf_peer = true;
-                Poll::Ready(Ok(length))
-            }
-            written => {
-                self.timer = None;
-                written
-            }
+        if let WriteHalf::Tcp(_) = &self.socket.stream {
+            let _ = self.socket.stream.socket().set_tcp_notsent_lowat(UNSENT);
         }
     }
 
     fn poll_write_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(idle) = self.write_idle else {
+        let Some(idle) = self.socket.write_idle.filter(|_| !self.patient) else {
             return Poll::Pending;
         };
         let timer = self
@@ -334,22 +242,21 @@ impl AsyncRead for SocketIo {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let mut shared = self.socket.lock();
-        if let Some(reader) = &mut shared.held {
-            *reader = Some(context.waker().clone());
+        let this = self.get_mut();
+        let socket = &*this.socket;
+        if socket.is_held(context) {
             return Poll::Pending;
         }
-        let read = Pin::new(&mut shared.stream).poll_read(context, buffer);
-        if let Some(room) = shared.head_room {
-            if read.is_ready() {
-                shared.active_at = Instant::now();
-            }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let room = socket.head_room.load(Ordering::Acquire);
+        if room != UNBOUNDED && read.is_ready() {
+            socket.is_active();
             let Some(left) = room.checked_sub(buffer.filled().len() - before) else {
                 let error = Error::new(Kind::Protocol, "too much before the response head");
                 return Poll::Ready(Err(io::Error::other(error)));
             };
-            shared.head_room = Some(left);
+            socket.head_room.store(left, Ordering::Release);
         }
         read
     }
@@ -361,10 +268,7 @@ impl AsyncWrite for SocketIo {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut()
-            .write_with(context, octets.len(), |stream, context| {
-                Pin::new(stream).poll_write(context, octets)
-            })
+        self.poll_write_vectored(context, &[IoSlice::new(octets)])
     }
 
     fn poll_write_vectored(
@@ -372,11 +276,33 @@ impl AsyncWrite for SocketIo {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let length = parts.iter().map(|part| part.len()).sum();
-        self.get_mut()
-            .write_with(context, length, |stream, context| {
-                Pin::new(stream).poll_write_vectored(context, parts)
-            })
+        let this = self.get_mut();
+        let length = || parts.iter().map(|part| part.len()).sum();
+        if this.deaf_peer {
+            return Poll::Ready(Ok(length()));
+        }
+        let socket = &*this.socket;
+        let written = socket.stream.poll_write(context, parts);
+        let waited = socket.blocked.load(Ordering::Acquire);
+        if waited != written.is_pending() {
+            socket.blocked.store(!waited, Ordering::Release);
+            // One that need not wait comes right after the request did, and the clock has its
+            // price.
+            if waited && socket.head_room.load(Ordering::Acquire) != UNBOUNDED {
+                socket.is_active();
+            }
+        }
+        match written {
+            Poll::Pending => this.poll_write_idle(context),
+            Poll::Ready(Err(error)) if is_deaf(error.kind()) => {
+                this.deaf_peer = true;
+                Poll::Ready(Ok(length()))
+            }
+            written => {
+                this.timer = None;
+                written
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -387,7 +313,13 @@ impl AsyncWrite for SocketIo {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket.lock().stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(
+            match self.socket.stream.socket().shutdown(Shutdown::Write) {
+                // It has ended already.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+                shut => shut,
+            },
+        )
     }
 }

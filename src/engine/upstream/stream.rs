@@ -1,0 +1,212 @@
+//! A stream socket of either family, whole or as two halves.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+/// A stream socket of either family.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// The socket, for its options.
+    #[must_use]
+    pub fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, octets),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [one] = parts {
+            return self.poll_write(context, one);
+        }
+        let mut space = [0; SMALL];
+        if let Some(octets) = joined(parts, &mut space) {
+            return self.poll_write(context, octets);
+        }
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+/// Octets up to which copying parts together is cheaper than having the system gather them, as
+/// measured on Linux: `writev` takes some 100 ns more than `send`.
+const SMALL: usize = 1024;
+
+/// Parts as one, where they are few octets.
+fn joined<'a>(parts: &[IoSlice<'_>], space: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+    let mut at = 0;
+    for part in parts {
+        let end = at + part.len();
+        space.get_mut(at..end)?.copy_from_slice(part);
+        at = end;
+    }
+    space.get(..at)
+}
+
+/// What a [`Stream`] is read from.
+#[derive(Debug)]
+pub enum ReadHalf {
+    /// TCP.
+    Tcp(tcp::OwnedReadHalf),
+    /// A Unix socket.
+    Unix(unix::OwnedReadHalf),
+}
+
+/// What a [`Stream`] is written to, and asked about, by whoever shares it.
+#[derive(Debug)]
+pub enum WriteHalf {
+    /// TCP.
+    Tcp(tcp::OwnedWriteHalf),
+    /// A Unix socket.
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl Stream {
+    /// Both halves.
+    #[must_use]
+    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Self::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Self::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+        }
+    }
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(half) => Pin::new(half).poll_read(context, buffer),
+            Self::Unix(half) => Pin::new(half).poll_read(context, buffer),
+        }
+    }
+}
+
+impl WriteHalf {
+    /// The socket, for its options.
+    #[must_use]
+    pub fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(half) => SockRef::from(half.as_ref()),
+            Self::Unix(half) => SockRef::from(half.as_ref()),
+        }
+    }
+
+    /// Whether it may be worth reading; if not, the task is woken when it is.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(half) => half.as_ref().poll_read_ready(context).map(drop),
+            Self::Unix(half) => half.as_ref().poll_read_ready(context).map(drop),
+        }
+    }
+
+    /// Writes some of these parts; how many octets.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(match self {
+                Self::Tcp(half) => half.as_ref().poll_write_ready(context),
+                Self::Unix(half) => half.as_ref().poll_write_ready(context),
+            })?;
+            match self.try_write(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [one] = parts {
+            return self.try_send(one);
+        }
+        let mut space = [0; SMALL];
+        if let Some(octets) = joined(parts, &mut space) {
+            return self.try_send(octets);
+        }
+        match self {
+            Self::Tcp(half) => half.try_write_vectored(parts),
+            Self::Unix(half) => half.try_write_vectored(parts),
+        }
+    }
+
+    fn try_send(&self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write(octets),
+            Self::Unix(half) => half.try_write(octets),
+        }
+    }
+}
