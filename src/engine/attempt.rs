@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::HeaderMap;
 use http::uri::{PathAndQuery, Uri};
 use http::{Request as HttpRequest, StatusCode, Version};
 use hyper::body::Incoming;
@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 use super::body::{RequestBody, ResponseBody, Sent};
 use super::error::{Error, Kind, Reach};
-use super::policy::request::Framing;
 use super::policy::response::check_framing;
 use super::policy::retry::is_idempotent;
 use super::relay::{Relay, Request};
@@ -59,14 +58,14 @@ impl Relay {
     /// closed.
     pub(super) async fn attempt(
         &self,
-        request: &Request,
+        request: &mut Request,
         to: &Destination,
         pool: &Arc<Pool>,
         body: RequestBody,
         observer: &dyn Observer,
     ) -> Result<Box<Answer>, Error> {
         if self.config.in_memory {
-            let message = message(request, to, body);
+            let message = message(request, to, body, true);
             let url = to.target.url(&to.path);
             let handshake = request.handshake.as_ref();
             let call = Call::start(message, url, handshake, observer, self.config.timeouts);
@@ -78,6 +77,8 @@ impl Relay {
         } else {
             Freshness::Checked
         };
+        let may_retry = self.config.retry.may_retry(&request.method);
+        let may_repeat = may_retry || self.config.follow_redirects;
         let mut body = Some(body);
         loop {
             let origin = to.target.origin();
@@ -89,10 +90,12 @@ impl Relay {
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {
                 return Err(Error::new(Kind::Read, "the connection was closed"));
             };
-            let message = message(request, to, this_body);
-            let head = match self.send(&mut lease, message, origin.secure) {
+            let keep = may_repeat || (repeatable && reused);
+            let head = match send(&mut lease, request, to, this_body, keep) {
                 Ok(Sending { sent, response }) => {
-                    self.head(&mut lease, sent.as_deref(), response).await
+                    let headers = &mut request.headers;
+                    self.head(&mut lease, sent.as_deref(), headers, response)
+                        .await
                 }
                 Err(error) => Err(error),
             };
@@ -136,44 +139,25 @@ impl Relay {
         }
     }
 
-    /// Hands the request to the connection. Nothing is waited for, so that no future has room for
-    /// the request.
-    fn send(
-        &self,
-        lease: &mut Lease,
-        mut message: HttpRequest<RequestBody>,
-        secure: bool,
-    ) -> Result<Sending<impl Future<Output = sender::Answer> + use<>>, Error> {
-        let sent = message.body().progress();
-        if let Some(socket) = lease.socket() {
-            socket.bound_head(HEAD_LIMIT);
-        }
-        if lease.is_multiplexed() {
-            multiplexed(&mut message, secure)?;
-        }
-        let sender = lease.sender(sent.clone()).ok_or_else(closed)?;
-        let response = sender.send(message);
-        Ok(Sending { sent, response })
-    }
-
     /// Waits for the head of the response; when it came.
     async fn head(
         &self,
         lease: &mut Lease,
         sent: Option<&Sent>,
+        headers: &mut HeaderMap,
         response: impl Future<Output = sender::Answer>,
     ) -> Result<(http::Response<Incoming>, Instant), Error> {
         let mut response = pin!(response);
         if let Some(sent) = sent
             && let Some(result) = until_sent(sent, &mut response).await
         {
-            return arrived(lease, result);
+            return arrived(lease, headers, result);
         }
         let result = match self.config.timeouts.read {
             None => response.await,
             Some(read) => until_silent(read, lease, response).await?,
         };
-        arrived(lease, result)
+        arrived(lease, headers, result)
     }
 }
 
@@ -183,12 +167,36 @@ struct Sending<F> {
     response: F,
 }
 
+/// Hands the request to the connection. Nothing is waited for, so that no future has room for the
+/// request.
+fn send(
+    lease: &mut Lease,
+    request: &mut Request,
+    to: &Destination,
+    body: RequestBody,
+    keep: bool,
+) -> Result<Sending<impl Future<Output = sender::Answer> + use<>>, Error> {
+    let sent = body.progress();
+    if let Some(socket) = lease.socket() {
+        socket.bound_head(HEAD_LIMIT);
+    }
+    let shared = lease.is_multiplexed();
+    let sender = lease.sender(sent.clone()).ok_or_else(closed)?;
+    let mut message = message(request, to, body, keep || shared);
+    if shared {
+        multiplexed(&mut message, to.target.origin().secure)?;
+    }
+    let response = sender.send(message);
+    Ok(Sending { sent, response })
+}
+
 fn closed() -> Error {
     Error::not_sent(Kind::Read, "the connection was closed")
 }
 
 fn arrived(
     lease: &Lease,
+    headers: &mut HeaderMap,
     result: sender::Answer,
 ) -> Result<(http::Response<Incoming>, Instant), Error> {
     match result {
@@ -197,7 +205,12 @@ fn arrived(
             Ok((response, at.unwrap_or_else(Instant::now)))
         }
         Err(mut failed) => Err(match failed.take_message() {
-            Some(_) => closed(),
+            Some(message) => {
+                if headers.is_empty() {
+                    *headers = message.into_parts().0.headers;
+                }
+                closed()
+            }
             None => failure::head(failed.error()),
         }),
     }
@@ -224,23 +237,22 @@ fn switched(
 /// Octets that may come before the end of the response head, interim responses included.
 const HEAD_LIMIT: usize = 1024 * 1024;
 
-/// The request as hyper sends it.
-fn message(request: &Request, to: &Destination, body: RequestBody) -> HttpRequest<RequestBody> {
+/// The request as hyper sends it. Unless they are to be kept, its headers go along: where it was
+/// not sent they come back, and it is not sent again where it was.
+fn message(
+    request: &mut Request,
+    to: &Destination,
+    body: RequestBody,
+    keep: bool,
+) -> HttpRequest<RequestBody> {
     let mut message = HttpRequest::new(body);
     *message.method_mut() = request.method.clone();
     *message.uri_mut() = Uri::from(to.path.clone());
     *message.version_mut() = Version::HTTP_11;
-    let mut headers = request.headers.clone();
-    match request.framing {
-        Framing::None => {}
-        Framing::Length(length) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        Framing::Chunked => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-    }
-    *message.headers_mut() = headers;
+    *message.headers_mut() = match keep {
+        true => request.headers.clone(),
+        false => std::mem::take(&mut request.headers),
+    };
     message
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout};
 use url::Position;
@@ -54,6 +56,7 @@ impl Relay {
         observer: &dyn Observer,
     ) -> Result<Box<Response>, Error> {
         self.deposit();
+        request.frame();
         let mut turn = self.first_turn(&request, observer).await?;
         let mut to = self.destination(&turn, &mut request)?;
         let mut tried = Vec::new();
@@ -66,7 +69,7 @@ impl Relay {
             };
             let retry = &self.config.retry;
             let pool = turn.member().pool();
-            let outcome = self.attempt(&request, &to, pool, this_body, observer);
+            let outcome = self.attempt(&mut request, &to, pool, this_body, observer);
             let last = match outcome.await {
                 Err(error) => Err(error),
                 Ok(mut answer) => {
@@ -228,7 +231,9 @@ impl Relay {
             headers.insert(HOST, target.authority().clone());
         }
         if !found.keeps_body {
-            headers.remove(CONTENT_TYPE);
+            for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING] {
+                headers.remove(name);
+            }
         }
         Some(Next {
             to: Destination {
@@ -246,6 +251,16 @@ impl Relay {
 }
 
 impl Request {
+    /// Puts in the header that tells how the body is framed, which is known by now.
+    fn frame(&mut self) {
+        let (name, value) = match self.framing {
+            Framing::None => return,
+            Framing::Length(length) => (CONTENT_LENGTH, HeaderValue::from(length)),
+            Framing::Chunked => (TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+        };
+        self.headers.insert(name, value);
+    }
+
     /// Becomes the request that a redirect makes of it; where it goes, and its body.
     pub(super) fn redirected(&mut self, next: Next) -> (Destination, Option<RequestBody>) {
         self.method = next.method;
@@ -255,7 +270,6 @@ impl Request {
                 upload.discard();
             }
             self.body = Source::Empty;
-            self.framing = Framing::None;
         }
         (next.to, next.body)
     }

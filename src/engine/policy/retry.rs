@@ -39,6 +39,12 @@ impl RetryPolicy {
             && (error.reach() == Reach::NotSent || self.may_repeat(method))
     }
 
+    /// Whether there may be another try once the request has been sent.
+    #[must_use]
+    pub fn may_retry(&self, method: &Method) -> bool {
+        self.max_retries > 0 && self.may_repeat(method)
+    }
+
     fn may_repeat(&self, method: &Method) -> bool {
         self.non_idempotent || is_idempotent(method)
     }
