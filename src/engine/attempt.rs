@@ -151,13 +151,13 @@ impl Relay {
         if let Some(sent) = sent
             && let Some(result) = until_sent(sent, &mut response).await
         {
-            return arrived(lease, headers, result);
+            return arrived(lease.socket(), headers, result);
         }
         let result = match self.config.timeouts.read {
             None => response.await,
             Some(read) => until_silent(read, lease, response).await?,
         };
-        arrived(lease, headers, result)
+        arrived(lease.socket(), headers, result)
     }
 }
 
@@ -195,13 +195,13 @@ fn closed() -> Error {
 }
 
 fn arrived(
-    lease: &Lease,
+    socket: Option<&Socket>,
     headers: &mut HeaderMap,
     result: sender::Answer,
 ) -> Result<(http::Response<Incoming>, Instant), Error> {
     match result {
         Ok(response) => {
-            let at = lease.socket().map(Socket::head_came);
+            let at = socket.map(Socket::head_came);
             Ok((response, at.unwrap_or_else(Instant::now)))
         }
         Err(mut failed) => Err(match failed.take_message() {
@@ -290,4 +290,54 @@ async fn until_silent<F: Future>(
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use http::header::{HOST, HeaderValue};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::engine::body::Source;
+    use crate::engine::policy::request::Framing;
+    use crate::engine::upstream::sender::Sender;
+    use hyper::client::conn::http1;
+
+    #[tokio::test]
+    async fn headers_that_were_not_sent_come_back() -> Result<(), Box<dyn std::error::Error>> {
+        let target = Arc::new(Target::parse("http://localhost", "/")?);
+        let host = HeaderValue::from_static("localhost");
+        let mut request = Request {
+            method: Method::POST,
+            target: PathAndQuery::from_static("/"),
+            headers: HeaderMap::from_iter([(HOST, host.clone())]),
+            body: Source::Empty,
+            framing: Framing::None,
+            handshake: None,
+            own_host: true,
+            at_mount: false,
+            affinity: None,
+        };
+        let to = Destination {
+            target,
+            path: PathAndQuery::from_static("/"),
+            web_socket: false,
+            own: true,
+        };
+        let (near, _far) = duplex(64);
+        let (sender, connection) = http1::handshake(TokioIo::new(near)).await?;
+        drop(connection);
+
+        let body = request.body.body().ok_or("no body")?;
+        let message = message(&mut request, &to, body, false);
+        assert!(request.headers.is_empty());
+        let result = Sender::Http1(sender).send(message).await;
+        let outcome = arrived(None, &mut request.headers, result).map(drop);
+
+        assert_eq!(outcome.map_err(|error| error.reach()), Err(Reach::NotSent));
+        assert_eq!(request.headers.get(HOST), Some(&host));
+        Ok(())
+    }
 }

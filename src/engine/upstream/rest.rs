@@ -194,7 +194,7 @@ impl<I: Io> Line<I> {
     }
 
     /// Lets go of all but the socket and what TLS knows; `None` where something has come.
-    fn let_go(self: Box<Self>) -> Option<I> {
+    fn let_go(self) -> Option<I> {
         let parts = self.connection.into_parts();
         parts.read_buf.is_empty().then(|| parts.io.into_inner())
     }
