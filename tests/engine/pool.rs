@@ -266,3 +266,12 @@ async fn those_who_wait_for_another_ones_connection_do_not_fail_in_turn() {
     }
     assert!(begun.elapsed() <= limit * 2);
 }
+
+#[tokio::test]
+async fn idle_connections_end_with_their_pool() {
+    let upstream = Upstream::bind().await;
+    let relay = relay(config(&upstream.url()));
+    let mut peer = warm(&upstream, &relay, &ok("")).await;
+    drop(relay);
+    assert!(peer.ended().await.is_empty());
+}
