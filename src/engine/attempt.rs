@@ -83,7 +83,10 @@ impl Relay {
         loop {
             let origin = to.target.origin();
             let mut lease = match &request.handshake {
-                None => pool.lease(origin, freshness).await?,
+                None => match pool.lease_kept(origin, freshness) {
+                    Some(lease) => lease,
+                    None => Box::pin(pool.lease(origin, freshness)).await?,
+                },
                 Some(_) => Box::pin(pool.lease_for_upgrade(origin)).await?,
             };
             let reused = lease.is_reused();
@@ -100,23 +103,11 @@ impl Relay {
                 Err(error) => Err(error),
             };
             match head {
-                Ok((mut response, arrived)) => {
-                    let switched = match &request.handshake {
-                        None => None,
-                        Some(handshake) => switched(handshake, &lease, &mut response)?,
-                    };
-                    let (head, incoming) = response.into_parts();
-                    // Before the connection could be kept: two readers may see two bodies here.
-                    check_framing(&head.headers)?;
-                    let mut body = ResponseBody::http(incoming, lease, self.config.timeouts.read);
-                    body.read_ahead().await;
-                    return Ok(Box::new(Answer {
-                        status: head.status,
-                        headers: head.headers,
-                        body,
-                        switched,
-                        arrived,
-                    }));
+                Ok(response) => {
+                    let read = self.config.timeouts.read;
+                    let mut answer = answer(response, lease, request.handshake.as_ref(), read)?;
+                    answer.body.read_ahead().await;
+                    return Ok(answer);
                 }
                 Err(error) => {
                     // Not an answer that is malformed or breaks off: nothing came at all.
@@ -214,6 +205,30 @@ fn arrived(
             None => failure::head(failed.error()),
         }),
     }
+}
+
+/// The answer that comes over a connection. Nothing is waited for, so that no future has room for
+/// what becomes part of it.
+fn answer(
+    (mut response, arrived): (http::Response<Incoming>, Instant),
+    lease: Lease,
+    handshake: Option<&Handshake>,
+    read: Option<Duration>,
+) -> Result<Box<Answer>, Error> {
+    let switched = match handshake {
+        None => None,
+        Some(handshake) => switched(handshake, &lease, &mut response)?,
+    };
+    let (head, incoming) = response.into_parts();
+    // Before the connection could be kept: two readers may see two bodies here.
+    check_framing(&head.headers)?;
+    Ok(Box::new(Answer {
+        status: head.status,
+        headers: head.headers,
+        body: ResponseBody::http(incoming, lease, read),
+        switched,
+        arrived,
+    }))
 }
 
 /// The connection behind a 101; `None` for any other answer to a handshake.

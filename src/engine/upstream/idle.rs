@@ -60,9 +60,14 @@ impl Kept {
         }
     }
 
+    /// Whether it does not rest.
+    pub(super) fn is_awake(&self) -> bool {
+        matches!(self, Self::Awake(_))
+    }
+
     /// Whether it rests.
     pub(super) fn rests(&self) -> bool {
-        matches!(self, Self::Resting(_))
+        !self.is_awake()
     }
 
     /// Closes it.

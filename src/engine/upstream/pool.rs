@@ -18,6 +18,7 @@ use super::connect::{Connection, Connector, Purpose};
 use super::idle::{IdleConnection, Kept, REST};
 use super::lease::Lease;
 use super::multiplex::Multiplexed;
+use super::socket::Socket;
 use crate::engine::config::Limits;
 use crate::engine::error::{Error, Kind};
 use crate::engine::target::Origin;
@@ -79,6 +80,27 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A kept connection to `origin` that can be used without waiting, where there is one.
+    #[must_use]
+    pub fn lease_kept(
+        self: &Arc<Self>,
+        origin: &Arc<Origin>,
+        freshness: Freshness,
+    ) -> Option<Lease> {
+        if freshness == Freshness::New || self.shares(origin) {
+            return None;
+        }
+        let slot = Slot::free(self)?;
+        loop {
+            let (kept, origin) = self.take_idle(origin, Kept::is_awake)?;
+            if let Kept::Awake(connection) = kept
+                && let Some(connection) = open(connection, freshness)
+            {
+                return Some(Lease::of(connection, origin, Some(slot), true));
+            }
+        }
+    }
+
     /// A connection to `origin`.
     ///
     /// # Errors
@@ -88,19 +110,26 @@ impl Pool {
         origin: &Arc<Origin>,
         freshness: Freshness,
     ) -> Result<Lease, Error> {
-        if self.connector.may_multiplex(origin) && !self.multiplexed.is_plain(origin) {
-            return Box::pin(self.share(origin)).await;
+        if self.shares(origin) {
+            return self.share(origin).await;
         }
-        let slot = self.slot().await?;
+        let slot = match Slot::free(self) {
+            Some(slot) => slot,
+            None => Slot::of(self, self.permit().await?),
+        };
         if freshness != Freshness::New
             && let Some((connection, origin)) = self.take_open(origin, freshness).await
         {
             return Ok(Lease::of(connection, origin, Some(slot), true));
         }
         self.make_room();
-        // Boxed: connecting is rare and its state large, and every exchange would carry it.
-        let connection = Box::pin(self.connector.connect(origin, Purpose::Requests)).await?;
+        let connection = self.connector.connect(origin, Purpose::Requests).await?;
         Ok(Lease::of(connection, Arc::clone(origin), Some(slot), false))
+    }
+
+    /// Whether requests to `origin` share connections.
+    fn shares(&self, origin: &Arc<Origin>) -> bool {
+        self.connector.may_multiplex(origin) && !self.multiplexed.is_plain(origin)
     }
 
     /// A connection of its own for a handshake: no limit counts it, as its client's connection
@@ -111,14 +140,6 @@ impl Pool {
     pub async fn lease_for_upgrade(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
         let connection = Box::pin(self.connector.connect(origin, Purpose::Upgrade)).await?;
         Ok(Lease::of(connection, Arc::clone(origin), None, false))
-    }
-
-    async fn slot(self: &Arc<Self>) -> Result<Slot, Error> {
-        match self.slots.try_acquire() {
-            Ok(permit) => permit.forget(),
-            Err(_) => return Ok(Slot::of(self, self.permit().await?)),
-        }
-        Ok(Slot(Arc::clone(self)))
     }
 
     /// A slot for somebody who does not keep the pool alive.
@@ -138,7 +159,7 @@ impl Pool {
         freshness: Freshness,
     ) -> Option<(Connection, Arc<Origin>)> {
         loop {
-            let (kept, origin) = self.take_idle(origin)?;
+            let (kept, origin) = self.take_idle(origin, |_| true)?;
             let mut connection = match kept {
                 Kept::Awake(connection) => connection,
                 Kept::Resting(resting) => match resting.wake().await {
@@ -146,28 +167,28 @@ impl Pool {
                     None => continue,
                 },
             };
-            let open = freshness == Freshness::Any
-                || connection
-                    .socket
-                    .upgrade()
-                    .is_some_and(|socket| socket.is_quiet());
             let sender = &mut connection.sender;
-            if open && poll_fn(|context| sender.poll_ready(context)).await.is_ok() {
+            // hyper's task has to look at one that has just been woken.
+            let _ = poll_fn(|context| sender.poll_ready(context)).await;
+            if let Some(connection) = open(connection, freshness) {
                 return Some((connection, origin));
             }
-            connection.task.abort();
         }
     }
 
-    /// The idle connection to `origin` that was used last.
-    fn take_idle(&self, origin: &Arc<Origin>) -> Option<(Kept, Arc<Origin>)> {
+    /// The idle connection to `origin` that was used last, of those that are `fit`.
+    fn take_idle(
+        &self,
+        origin: &Arc<Origin>,
+        fit: impl Fn(&Kept) -> bool,
+    ) -> Option<(Kept, Arc<Origin>)> {
         let now = Instant::now();
         let mut idle = self.lock();
         loop {
             let at = idle
                 .connections
                 .iter()
-                .rposition(|kept| kept.origin == *origin)?;
+                .rposition(|idle| idle.origin == *origin && fit(&idle.kept))?;
             let IdleConnection {
                 origin,
                 kept,
@@ -292,6 +313,12 @@ impl Pool {
 pub(super) struct Slot(pub(super) Arc<Pool>);
 
 impl Slot {
+    /// One that need not be waited for.
+    fn free(pool: &Arc<Pool>) -> Option<Self> {
+        pool.slots.try_acquire().ok()?.forget();
+        Some(Self(Arc::clone(pool)))
+    }
+
     pub(super) fn of(pool: &Arc<Pool>, permit: OwnedSemaphorePermit) -> Self {
         permit.forget();
         Self(Arc::clone(pool))
@@ -302,6 +329,18 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.0.slots.add_permits(1);
     }
+}
+
+/// The connection, if it is ready for a request and still open, as far as `freshness` asks to know.
+fn open(connection: Connection, freshness: Freshness) -> Option<Connection> {
+    let is_quiet = |socket: Arc<Socket>| socket.is_quiet();
+    if (freshness == Freshness::Any || connection.socket.upgrade().is_some_and(is_quiet))
+        && connection.sender.is_ready()
+    {
+        return Some(connection);
+    }
+    connection.task.abort();
+    None
 }
 
 /// Looks after idle connections when one is due; lives as long as there are any, and keeps no pool

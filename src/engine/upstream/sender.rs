@@ -63,11 +63,15 @@ impl Sender {
         }
     }
 
-    /// Sends a request as [`Sender`]'s HTTP wants it.
-    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Answer> + use<> {
+    /// Sends a request as [`Sender`]'s HTTP wants it. Boxed: hyper's futures have room for the
+    /// request, and whoever waits would carry that along.
+    pub fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Answer> + Unpin + use<> {
         match self {
-            Self::Http1(sender) => Either::Left(sender.try_send_request(request)),
-            Self::Http2(sender) => Either::Right(sender.try_send_request(request)),
+            Self::Http1(sender) => Either::Left(Box::pin(sender.try_send_request(request))),
+            Self::Http2(sender) => Either::Right(Box::pin(sender.try_send_request(request))),
         }
     }
 }
