@@ -2,7 +2,7 @@
 //! not decided here.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use http::{Request as HttpRequest, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::body::{RequestBody, ResponseBody, Sent};
+use super::body::{RequestBody, ResponseBody};
 use super::error::{Error, Kind, Reach};
 use super::policy::response::check_framing;
 use super::policy::retry::is_idempotent;
@@ -94,20 +94,14 @@ impl Relay {
                 return Err(Error::new(Kind::Read, "the connection was closed"));
             };
             let keep = may_repeat || (repeatable && reused);
-            let head = match send(&mut lease, request, to, this_body, keep) {
-                Ok(Sending { sent, response }) => {
-                    let headers = &mut request.headers;
-                    self.head(&mut lease, sent.as_deref(), headers, response)
-                        .await
-                }
-                Err(error) => Err(error),
-            };
+            let sending = send(&mut lease, request, to, this_body, keep);
+            let result = head(self.config.timeouts.read, &mut lease, sending).await;
+            let head =
+                result.and_then(|result| arrived(lease.socket(), &mut request.headers, result));
             match head {
                 Ok(response) => {
                     let read = self.config.timeouts.read;
-                    let mut answer = answer(response, lease, request.handshake.as_ref(), read)?;
-                    answer.body.read_ahead().await;
-                    return Ok(answer);
+                    return answer(response, lease, request.handshake.as_ref(), read);
                 }
                 Err(error) => {
                     // Not an answer that is malformed or breaks off: nothing came at all.
@@ -129,33 +123,50 @@ impl Relay {
             }
         }
     }
-
-    /// Waits for the head of the response; when it came.
-    async fn head(
-        &self,
-        lease: &mut Lease,
-        sent: Option<&Sent>,
-        headers: &mut HeaderMap,
-        response: impl Future<Output = sender::Answer>,
-    ) -> Result<(http::Response<Incoming>, Instant), Error> {
-        let mut response = pin!(response);
-        if let Some(sent) = sent
-            && let Some(result) = until_sent(sent, &mut response).await
-        {
-            return arrived(lease.socket(), headers, result);
-        }
-        let result = match self.config.timeouts.read {
-            None => response.await,
-            Some(read) => until_silent(read, lease, response).await?,
-        };
-        arrived(lease.socket(), headers, result)
-    }
 }
 
 /// A request on its way.
 struct Sending<F> {
-    sent: Option<Arc<Sent>>,
+    /// Until its body has been taken.
+    upload: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     response: F,
+}
+
+/// Waits until the body has been taken, and then for the response head, for as long as octets of
+/// it, or of interim responses, come within `idle`. No `async fn`, which keeps its arguments twice.
+fn head<F: Future<Output = sender::Answer> + Unpin>(
+    idle: Option<Duration>,
+    lease: &mut Lease,
+    mut sending: Result<Sending<F>, Error>,
+) -> impl Future<Output = Result<sender::Answer, Error>> {
+    let mut silent_at = None;
+    poll_fn(move |context| {
+        let Sending { upload, response } = match &mut sending {
+            Ok(sending) => sending,
+            Err(error) => return Poll::Ready(Err(error.clone())),
+        };
+        if let Poll::Ready(result) = Pin::new(response).poll(context) {
+            return Poll::Ready(Ok(result));
+        }
+        if let Some(taken) = upload {
+            ready!(taken.as_mut().poll(context));
+            *upload = None;
+        }
+        let Some(idle) = idle else {
+            return Poll::Pending;
+        };
+        let silent_at = silent_at.get_or_insert_with(|| Instant::now() + idle);
+        loop {
+            ready!(poll_due(lease.timer(), *silent_at, context));
+            if let Some(socket) = lease.socket() {
+                *silent_at = (*silent_at).max(socket.active_at() + idle);
+            }
+            if *silent_at <= Instant::now() {
+                let error = Error::new(Kind::ReadTimeout, "no answer in time");
+                return Poll::Ready(Err(error));
+            }
+        }
+    })
 }
 
 /// Hands the request to the connection. Nothing is waited for, so that no future has room for the
@@ -166,7 +177,7 @@ fn send(
     to: &Destination,
     body: RequestBody,
     keep: bool,
-) -> Result<Sending<impl Future<Output = sender::Answer> + use<>>, Error> {
+) -> Result<Sending<impl Future<Output = sender::Answer> + Unpin + use<>>, Error> {
     let sent = body.progress();
     if let Some(socket) = lease.socket() {
         socket.bound_head(HEAD_LIMIT);
@@ -178,7 +189,9 @@ fn send(
         multiplexed(&mut message, to.target.origin().secure)?;
     }
     let response = sender.send(message);
-    Ok(Sending { sent, response })
+    let unsent = sent.filter(|sent| !sent.is_done());
+    let upload = unsent.map(|sent| Box::pin(async move { sent.done().await }) as _);
+    Ok(Sending { upload, response })
 }
 
 fn closed() -> Error {
@@ -269,42 +282,6 @@ fn message(
         false => std::mem::take(&mut request.headers),
     };
     message
-}
-
-/// Waits until the request's body has been taken; the response's result where that comes first.
-async fn until_sent<F: Future + Unpin>(sent: &Sent, response: &mut F) -> Option<F::Output> {
-    if sent.is_done() {
-        return None;
-    }
-    tokio::select! {
-        biased;
-        result = response => Some(result),
-        () = sent.done() => None,
-    }
-}
-
-/// Waits for the response head for as long as octets of it, or of interim responses, come in time.
-async fn until_silent<F: Future>(
-    idle: Duration,
-    lease: &mut Lease,
-    mut response: Pin<&mut F>,
-) -> Result<F::Output, Error> {
-    let mut silent_at = Instant::now() + idle;
-    poll_fn(|context| {
-        if let Poll::Ready(result) = response.as_mut().poll(context) {
-            return Poll::Ready(Ok(result));
-        }
-        loop {
-            ready!(poll_due(lease.timer(), silent_at, context));
-            let active_at = lease.socket().map(Socket::active_at);
-            silent_at = active_at.map_or(silent_at, |at| silent_at.max(at + idle));
-            if silent_at <= Instant::now() {
-                let error = Error::new(Kind::ReadTimeout, "no answer in time");
-                return Poll::Ready(Err(error));
-            }
-        }
-    })
-    .await
 }
 
 #[cfg(test)]

@@ -57,7 +57,11 @@ impl Relay {
     ) -> Result<Box<Response>, Error> {
         self.deposit();
         request.frame();
-        let mut turn = self.first_turn(&request, observer).await?;
+        let mut turn = match self.balancer().turn_at_once(request.affinity.as_deref()) {
+            Some(turn) => turn,
+            // Boxed: each exchange would have room for it.
+            None => Box::pin(self.first_turn(&request, observer)).await?,
+        };
         let mut to = self.destination(&turn, &mut request)?;
         let mut tried = Vec::new();
         let mut retries = 0;
@@ -73,6 +77,7 @@ impl Relay {
             let last = match outcome.await {
                 Err(error) => Err(error),
                 Ok(mut answer) => {
+                    answer.body.read_ahead().await;
                     let status = answer.status;
                     if to.own {
                         let waited = redirects > 0 || request.body.is_arriving();
@@ -99,7 +104,7 @@ impl Relay {
                             return Err(error);
                         }
                         turn.completed();
-                        let led = self.led(answer, Box::new(next), turn, &mut request, observer);
+                        let led = self.led(answer, next, turn, &mut request, observer);
                         (turn, to, body) = Box::pin(led).await?;
                         continue;
                     } else if let Some(error) = answer.body.failed_ahead() {
@@ -204,7 +209,7 @@ impl Relay {
     }
 
     /// The next request, where the answer is a redirect to be followed.
-    fn follow(&self, request: &Request, from: &Destination, answer: &Answer) -> Option<Next> {
+    fn follow(&self, request: &Request, from: &Destination, answer: &Answer) -> Option<Box<Next>> {
         if !self.config.follow_redirects || request.handshake.is_some() {
             return None;
         }
@@ -235,7 +240,7 @@ impl Relay {
                 headers.remove(name);
             }
         }
-        Some(Next {
+        Some(Box::new(Next {
             to: Destination {
                 target,
                 path,
@@ -246,7 +251,7 @@ impl Relay {
             headers,
             body: Some(body),
             keeps_body: found.keeps_body,
-        })
+        }))
     }
 }
 

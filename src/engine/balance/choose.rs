@@ -71,6 +71,14 @@ impl Balancer {
         self.wished(Wish::new(affinity, tried)).await
     }
 
+    /// The same where nothing has to be waited for and all is well.
+    #[must_use]
+    pub fn turn_at_once(self: &Arc<Self>, affinity: Option<&Affinity>) -> Option<Turn> {
+        self.is_checked()
+            .then(|| self.other_turn(affinity, &[]))
+            .flatten()
+    }
+
     /// A turn with a target at `origin`, as if there were no others.
     ///
     /// # Errors
