@@ -4,6 +4,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use super::convert::event_fields;
 use super::memory::Call;
 use super::port::Port;
@@ -20,26 +22,33 @@ const ABORTED: u8 = 4;
 /// There are notes to be fetched.
 const NOTES: u8 = 8;
 /// The response broke off, and there is a failure to be fetched.
-const FAILED: u8 = 16;
+pub(super) const FAILED: u8 = 16;
 /// The response is the relay's own, as none came from upstream.
 pub(super) const OWN: u8 = 32;
 
 /// What has come and has not been asked for.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct Aside(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
     notes: Vec<Note>,
     failure: Option<Error>,
 }
 
 impl Aside {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps what `contents` have beside the rest; the flags that tell of it.
-    pub(super) fn keep<Head, I>(&mut self, contents: &mut Contents<Head, Note, I>) -> u8 {
+    pub(super) fn keep<Head, I>(&self, contents: &mut Contents<Head, Note, I>) -> u8 {
         let mut flags = if contents.aborted { ABORTED } else { 0 };
         match contents.end.take() {
             Some(End::Complete) => flags |= COMPLETE,
             Some(End::Failed(error)) => {
                 flags |= FAILED;
-                self.failure = Some(error);
+                self.lock().failure = Some(error);
             }
             None => {}
         }
@@ -48,18 +57,18 @@ impl Aside {
                 flags |= SLOW;
             } else {
                 flags |= NOTES;
-                self.notes.push(note);
+                self.lock().notes.push(note);
             }
         }
         flags
     }
 
-    pub(super) fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.notes)
+    pub(super) fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut self.lock().notes)
     }
 
-    pub(super) fn take_failure(&mut self) -> Option<Error> {
-        self.failure.take()
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.lock().failure.take()
     }
 }
 

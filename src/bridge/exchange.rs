@@ -1,15 +1,14 @@
 //! One exchange as the pump sees it: what to take, what to push, whom to wake.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
-use super::aside::{Aside, OWN, note_list};
+use super::aside::{Aside, COMPLETE, FAILED, OWN, note_list};
 use super::convert::{self, header_list, joined};
 use super::port::Port;
 use super::scope::Downstream;
@@ -34,24 +33,28 @@ pub(crate) struct Exchange {
 struct Inner {
     port: Py<Port>,
     mailbox: Arc<ExchangeMailbox>,
-    downstream: Downstream,
+    adds_date: bool,
     framing: Framing,
+    plan: BodyPlan,
     state: Mutex<State>,
+    aside: Aside,
+    /// The end has been taken, so that there is nothing left to abort.
+    over: AtomicBool,
 }
 
 /// What only the event loop's thread changes.
+#[derive(Default)]
 struct State {
     /// Until the exchange has been submitted.
     pending: Option<Pending>,
     upload: Option<Arc<Upload>>,
-    aside: Aside,
 }
 
 /// An exchange that waits for its body.
 struct Pending {
     runtime: Arc<Runtime>,
     in_flight: InFlight,
-    request: Request,
+    request: Box<Request>,
 }
 
 impl Exchange {
@@ -59,32 +62,31 @@ impl Exchange {
     pub(crate) fn new(
         port: Py<Port>,
         started: Started,
-        request: Request,
+        request: Box<Request>,
         downstream: Downstream,
     ) -> Self {
-        let doorbell = port.get().doorbell();
-        let framing = request.framing;
-        let mailbox = Mailbox::new(doorbell);
-        let in_flight = started.relay.enter(Arc::clone(&mailbox) as _);
-        let state = State {
-            pending: Some(Pending {
-                runtime: started.runtime,
-                in_flight,
-                request,
-            }),
-            upload: None,
-            aside: Aside::default(),
+        let (framing, plan) = (request.framing, BodyPlan::of(&request, downstream));
+        let mailbox = Mailbox::new(port.get().doorbell());
+        let pending = Pending {
+            runtime: started.runtime,
+            in_flight: started.relay.enter(Arc::clone(&mailbox) as _),
+            request,
         };
+        let mut state = State::default();
+        match plan {
+            BodyPlan::None => pending.submit(Arc::clone(&mailbox)),
+            BodyPlan::First | BodyPlan::Stream => state.pending = Some(pending),
+        }
         let inner = Inner {
             port,
             mailbox,
-            downstream,
+            adds_date: downstream.adds_date,
             framing,
+            plan,
             state: Mutex::new(state),
+            aside: Aside::default(),
+            over: AtomicBool::new(false),
         };
-        if inner.body() == BodyPlan::None {
-            inner.submit(Source::Empty);
-        }
         Self {
             inner: Some(inner),
             generation: generation(),
@@ -111,50 +113,53 @@ enum BodyPlan {
     Stream,
 }
 
+impl BodyPlan {
+    fn of(request: &Request, downstream: Downstream) -> Self {
+        match request.framing {
+            Framing::Length(0) => Self::None,
+            Framing::Length(_) => Self::First,
+            Framing::Chunked => Self::Stream,
+            // Where nothing announces a body, HTTP/1 has none; but HTTP/2 needs no announcement,
+            // and some test clients make none for the methods that usually have one.
+            Framing::None if downstream.multiplexed => Self::First,
+            Framing::None => match request.method.as_str() {
+                "POST" | "PUT" | "PATCH" => Self::First,
+                _ => Self::None,
+            },
+        }
+    }
+}
+
+impl Pending {
+    fn submit(self, mailbox: Arc<ExchangeMailbox>) {
+        let Self {
+            runtime,
+            in_flight,
+            request,
+        } = self;
+        runtime.enqueue(Box::new(move || {
+            tokio::spawn(deliver(in_flight, request, mailbox));
+        }));
+    }
+}
+
 impl Inner {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn body(&self) -> BodyPlan {
-        match self.framing {
-            Framing::Length(0) => BodyPlan::None,
-            Framing::Length(_) => BodyPlan::First,
-            Framing::Chunked => BodyPlan::Stream,
-            // Where nothing announces a body, HTTP/1 has none; but HTTP/2 needs no announcement,
-            // and some test clients make none for the methods that usually have one.
-            Framing::None if self.downstream.multiplexed => BodyPlan::First,
-            Framing::None => match &self.lock().pending {
-                Some(Pending { request, .. })
-                    if matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") =>
-                {
-                    BodyPlan::First
-                }
-                _ => BodyPlan::None,
-            },
-        }
-    }
-
     fn submit(&self, body: Source) {
-        let Some(pending) = self.lock().pending.take() else {
+        let Some(mut pending) = self.lock().pending.take() else {
             return;
         };
-        let Pending {
-            runtime,
-            in_flight,
-            mut request,
-        } = pending;
-        request.framing = match (&body, self.framing) {
+        pending.request.framing = match (&body, self.framing) {
             (Source::Empty, Framing::None) => Framing::None,
             (Source::Whole(whole), Framing::None) => Framing::Length(whole.len() as u64),
             (Source::Streamed(_), Framing::None) => Framing::Chunked,
             (_, framing) => framing,
         };
-        request.body = body;
-        let mailbox = Arc::clone(&self.mailbox);
-        runtime.enqueue(Box::new(move || {
-            tokio::spawn(deliver(in_flight, Box::new(request), mailbox));
-        }));
+        pending.request.body = body;
+        pending.submit(Arc::clone(&self.mailbox));
     }
 
     /// Submits with a body that is pushed piece by piece.
@@ -175,11 +180,7 @@ impl Exchange {
     /// 0: no body; 1: `begin` with the first message; 2: `begin` at once, without one.
     #[getter]
     fn body_plan(&self) -> PyResult<u8> {
-        let inner = self.inner()?;
-        if inner.lock().pending.is_none() {
-            return Ok(0);
-        }
-        Ok(match inner.body() {
+        Ok(match self.inner()?.plan {
             BodyPlan::None => 0,
             BodyPlan::First => 1,
             BodyPlan::Stream => 2,
@@ -253,12 +254,15 @@ impl Exchange {
         let Some(mut contents) = inner.mailbox.take() else {
             return Ok(None);
         };
-        let mut flags = inner.lock().aside.keep(&mut contents);
+        let mut flags = inner.aside.keep(&mut contents);
+        if flags & (COMPLETE | FAILED) != 0 {
+            inner.over.store(true, Ordering::Relaxed);
+        }
         let (status, headers) = match contents.head {
             None => (0, None),
             Some(head) => {
                 flags |= if head.own { OWN } else { 0 };
-                let headers = header_list(py, &head, inner.downstream.adds_date, rewrite)?;
+                let headers = header_list(py, &head, inner.adds_date, rewrite)?;
                 (head.status.as_u16(), Some(headers))
             }
         };
@@ -269,13 +273,12 @@ impl Exchange {
     /// The notes behind the `NOTES` flag: `(event name, fields)` for the log, or a `Call`.
     fn notes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.inner()?;
-        let notes = inner.lock().aside.take_notes();
-        note_list(py, notes, &inner.port)
+        note_list(py, inner.aside.take_notes(), &inner.port)
     }
 
     /// The failure behind the `FAILED` flag: the exception's name and a message.
     fn failure(&self) -> PyResult<(&'static str, String)> {
-        let error = self.inner()?.lock().aside.take_failure();
+        let error = self.inner()?.aside.take_failure();
         let error = error.unwrap_or_else(|| Error::new(Kind::Abandoned, "the exchange failed"));
         Ok((error.kind().name(), error.detail().to_owned()))
     }
@@ -313,7 +316,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let inner = self.inner.take();
         if self.generation == generation() {
-            if let Some(inner) = inner {
+            if let Some(inner) = inner.filter(|inner| !inner.over.load(Ordering::Relaxed)) {
                 drop(inner.abort());
             }
         } else {

@@ -96,8 +96,8 @@ impl Port {
 
     /// Takes a waiter back.
     pub(crate) fn remove(&self, key: Option<usize>) -> Option<Py<PyAny>> {
-        let mut waiters = self.lock();
-        key.and_then(|key| waiters.remove(key))
+        let key = key?;
+        self.lock().remove(key)
     }
 }
 

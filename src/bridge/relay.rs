@@ -137,9 +137,9 @@ impl Relay {
 
 /// A request that can be passed on, with its preference.
 fn preferring(
-    read: Result<(Request, Downstream), engine::policy::request::BadRequest>,
+    read: Result<(Box<Request>, Downstream), engine::policy::request::BadRequest>,
     prefer: Option<String>,
-) -> PyResult<(Request, Downstream)> {
+) -> PyResult<(Box<Request>, Downstream)> {
     let (mut request, downstream) = read.map_err(|error| BadRequest::new_err(error.to_string()))?;
     if let Some(url) = prefer {
         request.prefer(url);

@@ -18,7 +18,8 @@ pub(crate) struct Downstream {
     pub(crate) adds_date: bool,
 }
 
-type Read = PyResult<Result<(Request, Downstream), BadRequest>>;
+/// The request is boxed, as it is handed on several times.
+type Read = PyResult<Result<(Box<Request>, Downstream), BadRequest>>;
 
 /// Makes the upstream's request from an `http` scope.
 pub(crate) fn read(scope: &Bound<'_, PyDict>, relay: &Relay) -> Read {
@@ -96,7 +97,7 @@ fn read_with(
         multiplexed,
         adds_date: adds_date(scope)?,
     };
-    Ok(prepare(&inbound).map(|request| (request, downstream)))
+    Ok(prepare(&inbound).map(|request| (Box::new(request), downstream)))
 }
 
 /// uvicorn and hypercorn put Date and Server on every response, beside the app's own. They are

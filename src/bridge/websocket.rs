@@ -2,7 +2,7 @@
 //!
 //! The client's end is opened by `Relay.connect`, an in-process upstream's by `Call.link`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 use pyo3::exceptions::PyValueError;
@@ -37,7 +37,7 @@ struct Inner {
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
     adds_date: bool,
-    aside: Mutex<Aside>,
+    aside: Aside,
     /// The pump of a client's end, as long as it runs.
     presence: Mutex<Option<InFlight>>,
     called_off: Arc<Mailbox<()>>,
@@ -48,18 +48,18 @@ impl WebSocket {
     pub(crate) fn open(
         port: Py<Port>,
         started: Started,
-        request: Request,
+        request: Box<Request>,
         downstream: Downstream,
     ) -> Self {
         let inbox: Arc<Inbox> = Mailbox::new(port.get().doorbell());
         let outbox = Pipe::new(port.get().doorbell());
-        let in_flight = started.relay.enter(Arc::clone(&inbox) as _);
+        let in_flight = Arc::clone(&started.relay).enter(Arc::clone(&inbox) as _);
         let called_off = Mailbox::new(port.get().doorbell());
         let presence = Presence(Arc::clone(&called_off));
         let presence = started.relay.enter(Arc::new(presence));
         let ends = (Arc::clone(&inbox), Arc::clone(&outbox));
         started.runtime.enqueue(Box::new(move || {
-            tokio::spawn(run(in_flight, Box::new(request), ends.0, ends.1));
+            tokio::spawn(run(in_flight, request, ends.0, ends.1));
         }));
         let present = (Some(presence), called_off);
         Self::new(port, inbox, outbox, downstream.adds_date, present)
@@ -84,7 +84,7 @@ impl WebSocket {
                 inbox,
                 outbox,
                 adds_date,
-                aside: Mutex::default(),
+                aside: Aside::default(),
                 presence: Mutex::new(presence),
                 called_off,
             }),
@@ -161,7 +161,7 @@ impl WebSocket {
         let Some(mut contents) = inner.inbox.take() else {
             return Ok(None);
         };
-        let flags = inner.aside().keep(&mut contents);
+        let flags = inner.aside.keep(&mut contents);
         let (status, headers, subprotocol) = match contents.head {
             None => (0, None, None),
             Some(head) => {
@@ -186,7 +186,7 @@ impl WebSocket {
     /// The notes behind the `NOTES` flag: `(event name, fields)` for the log, or a `Call`.
     fn notes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.inner()?;
-        let notes = inner.aside().take_notes();
+        let notes = inner.aside.take_notes();
         note_list(py, notes, &inner.port)
     }
 
@@ -223,10 +223,6 @@ impl WebSocket {
 }
 
 impl Inner {
-    fn aside(&self) -> MutexGuard<'_, Aside> {
-        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What is sent in one round of the event loop wakes the engine's thread once.
     fn send(&self, message: Message) -> bool {
         let (room, reader) = self.outbox.push(message);

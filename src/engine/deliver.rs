@@ -65,7 +65,7 @@ impl<I: Item + From<Bytes> + Debug + Send + 'static> Ongoing for ExchangeMailbox
 /// Runs an exchange to its end, or until its mailbox is aborted. The request is boxed, as a future
 /// has room for all that it is given for as long as it lives.
 pub async fn deliver(in_flight: InFlight, request: Box<Request>, mailbox: Arc<ExchangeMailbox>) {
-    let ending = Ending(Some(Arc::clone(&mailbox) as _));
+    let ending = Ending(Some(&*mailbox));
     let upload = match &request.body {
         Source::Streamed(upload) => Some(Arc::clone(upload)),
         _ => None,
@@ -85,17 +85,17 @@ pub async fn deliver(in_flight: InFlight, request: Box<Request>, mailbox: Arc<Ex
 }
 
 /// Whoever waits for the mailbox must not wait for ever, whatever ends the task.
-pub(super) struct Ending(pub(super) Option<Arc<dyn Ongoing>>);
+pub(super) struct Ending<'a>(pub(super) Option<&'a dyn Ongoing>);
 
-impl Ending {
+impl Ending<'_> {
     pub(super) fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Ending {
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        if let Some(mailbox) = &self.0 {
+        if let Some(mailbox) = self.0 {
             mailbox.cut();
         }
     }

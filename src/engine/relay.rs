@@ -1,9 +1,7 @@
 //! A relay that runs: the policies and the pool that belong to one configuration, and the
 //! exchanges that are in flight.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +19,7 @@ use super::policy::cookie::without_cookie;
 use super::policy::headers::retain;
 use super::policy::request::{BadRequest, Connection, Framing, Line, RequestPolicy};
 use super::policy::response::ResponsePolicy;
+use super::slots::Slots;
 use super::target::ASTERISK;
 use super::upstream::connect::{Connector, Purpose, Speech};
 use super::upstream::tls::TlsError;
@@ -85,8 +84,7 @@ pub struct Relay {
     pub(super) response_policy: ResponsePolicy,
     balancer: Arc<Balancer>,
     budget: Option<Mutex<RetryBudget>>,
-    in_flight: Mutex<HashMap<u64, Arc<dyn Ongoing>>>,
-    next: AtomicU64,
+    in_flight: Mutex<Slots<Arc<dyn Ongoing>>>,
     drained: Notify,
     phase: watch::Sender<Phase>,
 }
@@ -146,7 +144,6 @@ impl Relay {
             },
             config,
             in_flight: Mutex::default(),
-            next: AtomicU64::new(0),
             drained: Notify::new(),
             phase: watch::Sender::new(Phase::Running),
         }))
@@ -228,7 +225,7 @@ impl Relay {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<dyn Ongoing>>> {
+    fn lock(&self) -> MutexGuard<'_, Slots<Arc<dyn Ongoing>>> {
         self.in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -258,11 +255,10 @@ impl Relay {
 
     /// Counts an exchange among those in flight, from before it is submitted.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, mailbox: Arc<dyn Ongoing>) -> InFlight {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(number, mailbox);
+    pub fn enter(self: Arc<Self>, mailbox: Arc<dyn Ongoing>) -> InFlight {
+        let number = self.lock().insert(mailbox);
         InFlight {
-            relay: Arc::clone(self),
+            relay: self,
             number,
         }
     }
@@ -301,7 +297,7 @@ impl Relay {
     /// Ends all exchanges in flight: 502 where no response has begun, a broken one elsewhere.
     pub fn cut(&self) {
         self.phase.send_replace(Phase::Over);
-        let left: Vec<_> = self.lock().values().cloned().collect();
+        let left: Vec<_> = self.lock().iter().cloned().collect();
         for mailbox in left {
             mailbox.cut();
         }
@@ -332,7 +328,7 @@ const LAST_ROUND: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct InFlight {
     relay: Arc<Relay>,
-    number: u64,
+    number: usize,
 }
 
 impl InFlight {
@@ -346,9 +342,11 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let mut in_flight = self.relay.lock();
-        in_flight.remove(&self.number);
-        if in_flight.is_empty() {
-            drop(in_flight);
+        let mailbox = in_flight.remove(self.number);
+        let drained = in_flight.is_empty();
+        drop(in_flight);
+        drop(mailbox);
+        if drained {
             self.relay.drained.notify_waiters();
         }
     }

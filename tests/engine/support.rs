@@ -166,7 +166,7 @@ pub(crate) fn mailbox() -> Arc<ExchangeMailbox> {
 /// Asks for `/` as a task of its own, as the bridge does.
 pub(crate) fn spawn(relay: &Arc<Relay>, mailbox: &Arc<ExchangeMailbox>) {
     let (request, mailbox) = (request(relay, "GET", "/"), Arc::clone(mailbox));
-    let in_flight = relay.enter(Arc::clone(&mailbox) as _);
+    let in_flight = Arc::clone(relay).enter(Arc::clone(&mailbox) as _);
     tokio::spawn(deliver(in_flight, request, mailbox));
 }
 

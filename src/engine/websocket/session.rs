@@ -43,7 +43,7 @@ pub async fn run(
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
 ) {
-    let ending = Ending(Some(Arc::clone(&inbox) as _));
+    let ending = Ending(Some(&*inbox));
     let relay = in_flight.relay();
     // Boxed: it is over when the session begins, which may last for days.
     let opened = Box::pin(open(relay, request, &inbox)).await;
