@@ -1,7 +1,6 @@
 //! The engine's values as Python objects, and header lines the other way.
 
 use bytes::Bytes;
-use http::header::{DATE, SERVER, SET_COOKIE};
 use http::{HeaderName, HeaderValue};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -52,26 +51,22 @@ pub(super) fn header_list<'py>(
     rewrite: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let mut lines = Vec::with_capacity(head.headers.len());
-    for (name, value) in &head.headers {
-        if server_adds_date && (name == DATE || name == SERVER) {
+    for (name, value) in head.headers.iter() {
+        if server_adds_date && matches!(name, b"date" | b"server") {
             continue;
         }
         let value = match rewrite {
-            Some(rewrite) if name == SET_COOKIE => rewritten(rewrite, value)?,
-            _ => PyBytes::new(py, value.as_bytes()),
+            Some(rewrite) if name == b"set-cookie" => rewritten(rewrite, value)?,
+            _ => PyBytes::new(py, value),
         };
-        lines.push((PyBytes::new(py, name.as_str().as_bytes()), value));
+        lines.push((PyBytes::new(py, name), value));
     }
     PyList::new(py, lines)
 }
 
 /// A Set-Cookie value with the Domain that the callback wants.
-fn rewritten<'py>(
-    rewrite: &Bound<'py, PyAny>,
-    value: &HeaderValue,
-) -> PyResult<Bound<'py, PyBytes>> {
+fn rewritten<'py>(rewrite: &Bound<'py, PyAny>, line: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     let py = rewrite.py();
-    let line = value.as_bytes();
     let domain = String::from_utf8_lossy(cookie::domain_value(line));
     let wanted = rewrite.call1((domain.as_ref(),))?;
     if wanted.is_none() {

@@ -14,6 +14,7 @@ use super::body::{ResponseBody, Source};
 use super::doorbell::Doorbell;
 use super::error::{Error, Kind};
 use super::exchange::Response;
+use super::lines::Lines;
 use super::mailbox::{CHUNK_COST, Contents, End, Item, Mailbox};
 use super::patience;
 use super::relay::{InFlight, Ongoing, Relay, Request};
@@ -29,7 +30,7 @@ pub struct Head {
     /// The status.
     pub status: StatusCode,
     /// The headers, framing included.
-    pub headers: HeaderMap,
+    pub headers: Lines,
     /// What a WebSocket's upstream has chosen.
     pub subprotocol: Option<String>,
     /// The relay's own answer, as there was none from upstream.
@@ -127,20 +128,31 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
         let ended = batch.end.is_some();
         let head = (!std::mem::replace(&mut begun, true)).then(|| Head {
             status: response.status,
-            headers: std::mem::take(&mut response.headers),
+            headers: Lines::from(&std::mem::take(&mut response.headers)),
             subprotocol: None,
             own: false,
         });
         mailbox.publish(|contents| {
             contents.head = head.or(contents.head.take());
             for chunk in batch.chunks {
-                contents.push(I::from(chunk));
+                contents.push(I::from(compact(chunk)));
             }
             contents.end = batch.end;
         });
         if ended {
             return;
         }
+    }
+}
+
+/// Octets of a chunk up to which it is copied, so that it keeps no more than it counts for: it is a
+/// piece of what hyper has read at once, which is kept as a whole.
+const COPIED: usize = 2 * 1024;
+
+fn compact(chunk: Bytes) -> Bytes {
+    match chunk.len() {
+        ..=COPIED => Bytes::copy_from_slice(&chunk),
+        _ => chunk,
     }
 }
 
@@ -162,14 +174,20 @@ async fn next_batch<I: Item>(
         end: None,
     };
     let mut size = 0;
-    let mut waited = false;
+    // Before the first one the mailbox is empty.
+    let mut room = first;
+    let mut held = false;
     poll_fn(|context| {
-        if !waited && !mailbox.poll_room(context) {
-            body.hold();
-            return Poll::Pending;
-        }
-        if !std::mem::replace(&mut waited, true) {
-            body.release();
+        if !room {
+            room = mailbox.poll_room(context);
+            if !room {
+                body.hold();
+                held = true;
+                return Poll::Pending;
+            }
+            if held {
+                body.release();
+            }
         }
         while size < BATCH {
             if body.is_ended() {
@@ -213,7 +231,7 @@ pub(super) fn fail<I: Item + From<Bytes>>(contents: &mut Contents<Head, Note, I>
     headers.extend(error.retry_after().map(|after| (RETRY_AFTER, after.into())));
     contents.head = Some(Head {
         status,
-        headers,
+        headers: Lines::from(&headers),
         subprotocol: None,
         own: true,
     });
@@ -227,6 +245,13 @@ mod tests {
 
     fn size<T>(_: impl FnOnce(InFlight, Box<Request>, Arc<ExchangeMailbox>) -> T) -> usize {
         size_of::<T>()
+    }
+
+    #[test]
+    fn a_small_chunk_keeps_nothing_else() {
+        let read = Bytes::from(vec![7; 2 * COPIED]);
+        assert!(compact(read.slice(..COPIED)).is_unique());
+        assert!(!compact(read.slice(..=COPIED)).is_unique());
     }
 
     /// Every stream that is open holds one of these, and every request moves one.

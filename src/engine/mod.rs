@@ -13,6 +13,7 @@ pub mod deliver;
 pub mod doorbell;
 pub mod error;
 pub mod exchange;
+pub mod lines;
 pub mod mailbox;
 pub mod patience;
 pub mod pipe;

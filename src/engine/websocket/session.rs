@@ -12,6 +12,7 @@ use super::socket::SocketPeer;
 use super::{Stream, Switched};
 use crate::engine::deliver::{Ending, ExchangeMailbox, Head, fail, pass_on};
 use crate::engine::exchange::Response;
+use crate::engine::lines::Lines;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe::Pipe;
 use crate::engine::relay::{InFlight, Ongoing, Relay, Request};
@@ -111,7 +112,7 @@ async fn open(
     inbox.publish(|contents| {
         contents.head = Some(Head {
             status,
-            headers,
+            headers: Lines::from(&headers),
             subprotocol,
             own: false,
         });
