@@ -14,12 +14,12 @@ use super::port::Port;
 use super::scope::Downstream;
 use super::{generation, relay::Started};
 use crate::engine::body::Source;
-use crate::engine::deliver::{ExchangeMailbox, deliver};
+use crate::engine::deliver::ExchangeMailbox;
 use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::policy::request::Framing;
 use crate::engine::relay::{InFlight, Request};
-use crate::engine::runtime::Runtime;
+use crate::engine::runtime::{Job, Runtime};
 use crate::engine::upload::Upload;
 
 /// One request on its way and the response coming back.
@@ -137,9 +137,7 @@ impl Pending {
             in_flight,
             request,
         } = self;
-        runtime.enqueue(Box::new(move || {
-            tokio::spawn(deliver(in_flight, request, mailbox));
-        }));
+        runtime.enqueue(Job::Deliver(in_flight, request, mailbox));
     }
 }
 

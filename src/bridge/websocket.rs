@@ -2,7 +2,7 @@
 //!
 //! The client's end is opened by `Relay.connect`, an in-process upstream's by `Call.link`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::StatusCode;
 use pyo3::exceptions::PyValueError;
@@ -20,6 +20,7 @@ use super::{REGISTRY, generation};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe::Pipe;
 use crate::engine::relay::{InFlight, Request};
+use crate::engine::runtime::{Job, Runtime};
 use crate::engine::websocket::memory::Link;
 use crate::engine::websocket::message::{Close, GOING_AWAY, Message};
 use crate::engine::websocket::session::{Inbox, Outbox, Presence, run};
@@ -34,6 +35,8 @@ pub(crate) struct WebSocket {
 
 struct Inner {
     port: Py<Port>,
+    /// Whose thread carries the messages.
+    runtime: Weak<Runtime>,
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
     adds_date: bool,
@@ -58,31 +61,36 @@ impl WebSocket {
         let presence = Presence(Arc::clone(&called_off));
         let presence = started.relay.enter(Arc::new(presence));
         let ends = (Arc::clone(&inbox), Arc::clone(&outbox));
-        started.runtime.enqueue(Box::new(move || {
+        let call = Box::new(move || {
             tokio::spawn(run(in_flight, request, ends.0, ends.1));
-        }));
+        });
+        started.runtime.enqueue(Job::Call(call));
+        let link = Link { inbox, outbox };
         let present = (Some(presence), called_off);
-        Self::new(port, inbox, outbox, downstream.adds_date, present)
+        let runtime = Arc::downgrade(&started.runtime);
+        Self::new(port, runtime, link, downstream.adds_date, present)
     }
 
     /// The app's end of a call.
     pub(crate) fn of_app(port: Py<Port>, link: Link) -> Self {
         let nobody = (None, Mailbox::new(port.get().doorbell()));
-        Self::new(port, link.inbox, link.outbox, false, nobody)
+        let runtime = REGISTRY.current().map(|runtime| Arc::downgrade(&runtime));
+        Self::new(port, runtime.unwrap_or_default(), link, false, nobody)
     }
 
     fn new(
         port: Py<Port>,
-        inbox: Arc<Inbox>,
-        outbox: Arc<Outbox>,
+        runtime: Weak<Runtime>,
+        link: Link,
         adds_date: bool,
         (presence, called_off): (Option<InFlight>, Arc<Mailbox<()>>),
     ) -> Self {
         Self {
             inner: Some(Inner {
                 port,
-                inbox,
-                outbox,
+                runtime,
+                inbox: link.inbox,
+                outbox: link.outbox,
                 adds_date,
                 aside: Aside::default(),
                 presence: Mutex::new(presence),
@@ -226,10 +234,11 @@ impl Inner {
     /// What is sent in one round of the event loop wakes the engine's thread once.
     fn send(&self, message: Message) -> bool {
         let (room, reader) = self.outbox.push(message);
-        match (reader, REGISTRY.current()) {
-            (Some(reader), Some(runtime)) => runtime.enqueue(Box::new(move || reader.wake())),
-            (Some(reader), None) => reader.wake(),
-            (None, _) => {}
+        if let Some(reader) = reader {
+            match self.runtime.upgrade() {
+                Some(runtime) => runtime.enqueue(Job::Wake(reader)),
+                None => reader.wake(),
+            }
         }
         room
     }

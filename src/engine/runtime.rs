@@ -13,10 +13,35 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
+use super::deliver::{ExchangeMailbox, deliver};
 use super::doorbell;
+use super::relay::{InFlight, Request};
 
-/// Something to do on the engine's thread; it may spawn tasks.
-pub type Job = Box<dyn FnOnce() + Send>;
+/// Something to call on the engine's thread; it may spawn tasks.
+pub type Call = Box<dyn FnOnce() + Send>;
+
+/// Something to do on the engine's thread. What is frequent is no [`Call`], which is a block of
+/// memory that one thread takes and another one gives back.
+pub enum Job {
+    /// A call.
+    Call(Call),
+    /// An exchange to be carried into its mailbox.
+    Deliver(InFlight, Box<Request>, Arc<ExchangeMailbox>),
+    /// A task to be woken.
+    Wake(Waker),
+}
+
+impl Job {
+    fn run(self) {
+        match self {
+            Self::Call(call) => call(),
+            Self::Deliver(in_flight, request, mailbox) => {
+                tokio::spawn(deliver(in_flight, request, mailbox));
+            }
+            Self::Wake(waker) => waker.wake(),
+        }
+    }
+}
 
 /// The name of the engine's threads.
 pub const THREAD_NAME: &str = "asgi-relay";
@@ -83,9 +108,9 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Has a job done on the thread.
-    pub fn submit(&self, job: Job) {
-        self.enqueue(job);
+    /// Has something called on the thread.
+    pub fn submit(&self, call: Call) {
+        self.enqueue(Job::Call(call));
         self.flush();
     }
 
@@ -156,7 +181,7 @@ impl Queue {
             jobs.waker = Some(context.waker().clone());
             drop(jobs);
             for job in waiting {
-                job();
+                job.run();
             }
             Poll::Pending
         })
