@@ -136,6 +136,15 @@ impl<Head, Note, I: Item> Contents<Head, Note, I> {
         self.size += chunk.size();
         self.chunks.push(chunk);
     }
+
+    /// Adds several.
+    pub fn extend(&mut self, chunks: Vec<I>) {
+        self.size += chunks.iter().map(Item::size).sum::<usize>();
+        match self.chunks.is_empty() {
+            true => self.chunks = chunks,
+            false => self.chunks.extend(chunks),
+        }
+    }
 }
 
 impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
@@ -177,7 +186,10 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
         state.begun |= state.contents.head.is_some();
         state.ended |= state.contents.end.is_some();
         let waiting = state.parked.take();
+        // Behind the end there is nothing that the task could be woken for.
+        let task = state.ended.then(|| state.task.take());
         drop(state);
+        drop(task);
         waiting.ring(&self.doorbell);
     }
 
@@ -263,10 +275,15 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
 
     /// Whether there is room for more; if not, the task is woken when there is.
     pub fn poll_room(&self, context: &mut Context<'_>) -> bool {
+        self.poll(context).1
+    }
+
+    /// What [`Mailbox::poll_aborted`] and [`Mailbox::poll_room`] tell.
+    pub fn poll(&self, context: &mut Context<'_>) -> (bool, bool) {
         let mut state = self.lock();
         remember(&mut state.task, context);
         state.waits_for_room = state.contents.cost() >= CAPACITY;
-        !state.waits_for_room
+        (state.contents.aborted || state.cut, !state.waits_for_room)
     }
 }
 

@@ -137,7 +137,8 @@ impl<'a> Session<'a> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         let now = Instant::now();
-        let left = self.inbox.poll_aborted(context);
+        let (left, room) = self.inbox.poll(context);
+        self.paused = !left && !room;
         if left && self.patience.is_none() {
             self.patience = Some(now + CLOSING);
         }
@@ -198,7 +199,6 @@ impl<'a> Session<'a> {
         now: Instant,
         left: bool,
     ) -> Option<Outcome> {
-        self.paused = !left && !self.inbox.poll_room(context);
         if self.paused {
             return None;
         }
@@ -235,9 +235,7 @@ impl<'a> Session<'a> {
         if !batch.is_empty() && !left {
             let ended = matches!(outcome, Some(Outcome::Closed));
             self.inbox.publish(|contents| {
-                for message in batch {
-                    contents.push(message);
-                }
+                contents.extend(batch);
                 if ended {
                     contents.end = Some(End::Complete);
                 }
