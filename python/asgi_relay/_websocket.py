@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from . import _engine
 from ._loop import Job, Port, parked
@@ -30,6 +30,9 @@ _GATHERED = 1024 * 1024
 _NO_CODE = 1005
 _VANISHED = 1006
 _GOING_AWAY = 1001
+
+# The flags of an end.
+_OVER: Final = COMPLETE | FAILED
 
 # Turns of the loop in which a client that has left should be heard of by `receive`, too, and in
 # which a last message should be sent.
@@ -182,18 +185,20 @@ class WebSocketPump(Companion):
             if taken is None:
                 continue
             status, headers, subprotocol, messages, flags = taken
-            if flags & NOTES:
-                self._handle_notes()
-            if flags & ABORTED:
-                return False
+            # Mostly there are messages and nothing else.
+            if flags:
+                if flags & NOTES:
+                    self._handle_notes()
+                if flags & ABORTED:
+                    return False
             try:
-                if status == 101:
+                if status:
+                    if status != 101:
+                        return await self._refuse(status, headers, messages, flags)
                     self._accepted = True
                     await send(
                         {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
                     )
-                elif status:
-                    return await self._refuse(status, headers, messages, flags)
                 for message in () if self._deaf else messages:
                     if type(message) is str:
                         await send({"type": "websocket.send", "text": message})
@@ -201,7 +206,7 @@ class WebSocketPump(Companion):
                         await send({"type": "websocket.send", "bytes": message})
                     else:
                         await self._close(*message)
-                if flags & FAILED:
+                if flags and flags & FAILED:
                     await self._close(_GOING_AWAY, "")
             except OSError:
                 # How a server says that the client has left (ASGI's specification). What that said
@@ -209,7 +214,7 @@ class WebSocketPump(Companion):
                 self._deaf = True
                 if self._receiving:
                     self._await_last_words()
-            if flags & (COMPLETE | FAILED):
+            if flags and flags & _OVER:
                 return True
             # Not to be kept through the wait for the next ones.
             del taken, messages
@@ -275,7 +280,7 @@ class Refusal:
         self._pieces.append(octets)
         self._size += len(octets)
         self._flags = flags
-        return self._whole and not flags & (COMPLETE | FAILED) and self._size < _GATHERED
+        return self._whole and not flags & _OVER and self._size < _GATHERED
 
     async def send(self, web_socket: _engine.WebSocket | None, port: Port | None) -> bool:
         """Send it, with what still comes of an unusually long body; whether it came whole."""

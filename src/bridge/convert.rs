@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::engine::deliver::Head;
@@ -44,6 +45,34 @@ pub(super) fn joined<'py>(
     }
 }
 
+/// Names that most responses have, in the order of their lengths.
+const FREQUENT: [&[u8]; 10] = [
+    b"etag",
+    b"vary",
+    b"location",
+    b"set-cookie",
+    b"content-type",
+    b"cache-control",
+    b"last-modified",
+    b"accept-ranges",
+    b"content-length",
+    b"content-encoding",
+];
+
+/// A header's name; the frequent ones are made once.
+fn name_object<'py>(py: Python<'py>, name: &[u8]) -> Bound<'py, PyBytes> {
+    static MADE: [PyOnceLock<Py<PyBytes>>; FREQUENT.len()] =
+        [const { PyOnceLock::new() }; FREQUENT.len()];
+    let made = FREQUENT.iter().zip(&MADE).find(|(one, _)| **one == name);
+    match made {
+        None => PyBytes::new(py, name),
+        Some((_, made)) => {
+            let made = made.get_or_init(py, || PyBytes::new(py, name).unbind());
+            made.bind(py).clone()
+        }
+    }
+}
+
 pub(super) fn header_list<'py>(
     py: Python<'py>,
     head: &Head,
@@ -59,7 +88,7 @@ pub(super) fn header_list<'py>(
             Some(rewrite) if name == b"set-cookie" => rewritten(rewrite, value)?,
             _ => PyBytes::new(py, value),
         };
-        lines.push((PyBytes::new(py, name), value));
+        lines.push((name_object(py, name), value));
     }
     PyList::new(py, lines)
 }

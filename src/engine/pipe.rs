@@ -109,14 +109,18 @@ impl<T: Item> Pipe<T> {
         self.lock().writers.remove(key)
     }
 
-    /// The next item.
-    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<T> {
+    /// The next item, and whether there are more; if not, the task is woken when there are.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<(T, bool)> {
         let mut state = self.lock();
-        let Some(item) = state.queue.pop_front() else {
+        let item = state.queue.pop_front();
+        let more = !state.queue.is_empty();
+        if !more {
             match &mut state.reader {
                 Some(reader) => reader.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
             }
+        }
+        let Some(item) = item else {
             return Poll::Pending;
         };
         state.queued = state.queued.saturating_sub(cost(&item));
@@ -127,7 +131,7 @@ impl<T: Item> Pipe<T> {
         };
         drop(state);
         writers.ring(&self.doorbell);
-        Poll::Ready(item)
+        Poll::Ready((item, more))
     }
 }
 
@@ -136,5 +140,56 @@ fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
     drop(state);
     if let Some(reader) = reader {
         reader.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    struct Alarm(AtomicUsize);
+
+    impl Wake for Alarm {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn put(pipe: &Pipe<Bytes>, item: &'static [u8]) {
+        if let (_, Some(reader)) = pipe.push(Bytes::from_static(item)) {
+            reader.wake();
+        }
+    }
+
+    #[test]
+    fn who_has_the_last_item_is_woken_for_the_next() {
+        let pipe = Pipe::new(Doorbell::new(|| {}));
+        let alarm = Arc::new(Alarm(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&alarm));
+        let mut context = Context::from_waker(&waker);
+        put(&pipe, b"a");
+        put(&pipe, b"b");
+        assert_eq!(
+            pipe.poll_next(&mut context),
+            Poll::Ready(("a".into(), true))
+        );
+        put(&pipe, b"c");
+        assert_eq!(
+            pipe.poll_next(&mut context),
+            Poll::Ready(("b".into(), true))
+        );
+        assert_eq!(
+            pipe.poll_next(&mut context),
+            Poll::Ready(("c".into(), false))
+        );
+        assert_eq!(alarm.0.load(Ordering::Relaxed), 0);
+        put(&pipe, b"d");
+        put(&pipe, b"e");
+        assert_eq!(alarm.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -268,6 +268,13 @@ impl Relay {
         self.reach(Phase::Leaving).await;
     }
 
+    /// What tells, without a lock, whether the end has come nearer since: as long as it has not, what
+    /// waits for it and has been polled need not be polled again by the same task.
+    pub fn changes(&self) -> impl Fn() -> bool + use<> {
+        let phase = self.phase.subscribe();
+        move || phase.has_changed().unwrap_or(true)
+    }
+
     /// Waits until nothing may be in flight any more.
     pub async fn over(&self) {
         self.reach(Phase::Over).await;

@@ -75,13 +75,19 @@ impl<'a> Session<'a> {
     /// Carries messages until one side ends, and lets the other know.
     pub(super) async fn run(mut self, relay: &Relay, origin: &Provenance) {
         let mut leaving = std::pin::pin!(relay.leaving());
-        let outcome = poll_fn(|context| match leaving.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Outcome::Ended {
-                client: Close::new(GOING_AWAY, ""),
-                upstream: Some(Close::new(GOING_AWAY, "")),
-                error: None,
-            }),
-            Poll::Pending => self.poll(context),
+        // Asking takes locks, for each message. One task polls this, so it need be asked once.
+        let changes = relay.changes();
+        let mut asked = false;
+        let outcome = poll_fn(|context| {
+            let ask = !std::mem::replace(&mut asked, true) || changes();
+            if ask && leaving.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Outcome::Ended {
+                    client: Close::new(GOING_AWAY, ""),
+                    upstream: Some(Close::new(GOING_AWAY, "")),
+                    error: None,
+                });
+            }
+            self.poll(context)
         });
         let (client, upstream, reads_on) = match outcome.await {
             Outcome::Left(close) => (None, Some(close), true),
@@ -154,15 +160,17 @@ impl<'a> Session<'a> {
     /// Takes what the client has sent to the upstream.
     fn poll_outbound(&mut self, context: &mut Context<'_>, now: Instant) -> Option<Outcome> {
         let mut sent = 0;
-        while self.peer.poll_ready(context).is_ready() {
+        let mut more = true;
+        while more && self.peer.poll_ready(context).is_ready() {
             if sent > MESSAGE {
                 // The other direction wants its turn.
                 context.waker().wake_by_ref();
                 break;
             }
-            let Poll::Ready(message) = self.outbox.poll_next(context) else {
+            let Poll::Ready((message, others)) = self.outbox.poll_next(context) else {
                 break;
             };
+            more = others;
             if let Message::Close(close) = message {
                 return Some(Outcome::Left(close));
             }

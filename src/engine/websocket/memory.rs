@@ -53,7 +53,8 @@ impl MemoryPeer {
 
 impl Peer for MemoryPeer {
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Fault>> {
-        self.link.outbox.poll_next(context).map(Ok)
+        let next = self.link.outbox.poll_next(context);
+        next.map(|(message, _)| Ok(message))
     }
 
     /// It lives as long as this process does.
