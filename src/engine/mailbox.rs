@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::doorbell::{Doorbell, Waiting};
 use super::error::Error;
+use super::upstream::connect::READ_BUFFER;
 
 /// Octets that wait in a mailbox before the engine stops reading from the upstream. It goes on
 /// when a quarter of them is gone, so that it is not woken for each small message. Less than one
@@ -20,10 +21,12 @@ pub const CAPACITY: usize = MESSAGE / 2;
 /// Octets that a chunk counts for beside its own, so that many small ones are not free.
 pub const CHUNK_COST: usize = 64;
 
-/// With this many octets, what is taken is not added to: more come with the next taking. As much
-/// as hyper reads at once: each message wakes both threads, which costs as much as 50 KiB do. With
-/// one in hyper's buffer, one here and two with the server, less than 1 MiB waits for a slow client.
+/// With this many octets, what is taken is not added to: more come with the next taking.
 pub const MESSAGE: usize = 192 * 1024;
+
+/// Octets of a body that may wait for a client that does not read: here, with whoever sends the last
+/// message, and in the server's buffer, which may still hold the one before.
+pub const WAITING: usize = 1024 * 1024;
 
 /// What a mailbox holds many of: octets of a body, or messages.
 pub trait Item {
@@ -77,6 +80,11 @@ struct State<Head, Note, I> {
     /// The engine's task, to be told of room or of the end of the exchange.
     task: Option<Waker>,
     waits_for_room: bool,
+    /// It is a body that waits for room, and not a message.
+    reads: bool,
+    /// Octets of the last two messages that were taken; the last one is 0 when it has been sent.
+    /// A server takes the next one when it has nearly nothing left of those before.
+    taken: [usize; 2],
     /// A head has been published.
     begun: bool,
     /// An end has been published.
@@ -156,6 +164,8 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
             parked: Waiting::default(),
             task: None,
             waits_for_room: false,
+            reads: false,
+            taken: [0; 2],
             begun: false,
             ended: false,
             cut: false,
@@ -197,6 +207,8 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
     pub fn take(&self) -> Option<Contents<Head, Note, I>> {
         let mut state = self.lock();
         if !state.contents.is_news() {
+            state.hand_over(0);
+            make_room(state);
             return None;
         }
         let mut taken = std::mem::replace(&mut state.contents, Contents::empty());
@@ -204,10 +216,8 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
         if let Some(rest) = taken.split_off_rest() {
             state.contents = rest;
         }
-        if state.waits_for_room && state.contents.cost() <= CAPACITY / 4 * 3 {
-            state.waits_for_room = false;
-            wake(state);
-        }
+        state.hand_over(taken.size);
+        make_room(state);
         Some(taken)
     }
 
@@ -273,17 +283,51 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
         state.ended || state.cut || state.contents.aborted
     }
 
-    /// Whether there is room for more; if not, the task is woken when there is.
+    /// Whether there is room for as much of a body as may be read at once, so that no more than
+    /// [`WAITING`] octets wait; if not, the task is woken when there is.
     pub fn poll_room(&self, context: &mut Context<'_>) -> bool {
-        self.poll(context).1
+        let mut state = self.lock();
+        remember(&mut state.task, context);
+        state.reads = true;
+        state.waits_for_room = state.contents.cost() >= CAPACITY || !state.may_read();
+        !state.waits_for_room
     }
 
-    /// What [`Mailbox::poll_aborted`] and [`Mailbox::poll_room`] tell.
+    /// What [`Mailbox::poll_aborted`] tells, and whether there is room here for more messages,
+    /// however large one is.
     pub fn poll(&self, context: &mut Context<'_>) -> (bool, bool) {
         let mut state = self.lock();
         remember(&mut state.task, context);
         state.waits_for_room = state.contents.cost() >= CAPACITY;
         (state.contents.aborted || state.cut, !state.waits_for_room)
+    }
+}
+
+impl<Head, Note, I> State<Head, Note, I> {
+    /// So many octets are taken, as whoever takes them has sent what was taken before.
+    fn hand_over(&mut self, octets: usize) {
+        let [_, last] = self.taken;
+        if last > 0 {
+            self.taken = [last, octets];
+        } else {
+            self.taken[1] = octets;
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let [before, last] = self.taken;
+        before + last + self.contents.size + READ_BUFFER <= WAITING
+    }
+}
+
+/// Has the task go on if there is room again.
+fn make_room<Head, Note, I: Item>(mut state: MutexGuard<'_, State<Head, Note, I>>) {
+    if state.waits_for_room
+        && state.contents.cost() <= CAPACITY / 4 * 3
+        && (state.may_read() || !state.reads)
+    {
+        state.waits_for_room = false;
+        wake(state);
     }
 }
 

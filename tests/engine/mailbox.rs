@@ -8,7 +8,8 @@ use std::thread;
 
 use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::error::{Error, Kind};
-use asgi_relay::engine::mailbox::{CAPACITY, End, MESSAGE, Mailbox};
+use asgi_relay::engine::mailbox::{CAPACITY, End, MESSAGE, Mailbox, WAITING};
+use asgi_relay::engine::upstream::connect::READ_BUFFER;
 use bytes::Bytes;
 
 use crate::support::{Alarm, counting_doorbell};
@@ -96,6 +97,47 @@ fn a_full_mailbox_has_room_again_once_a_quarter_of_it_is_free() {
         assert_eq!(alarm.count(), 1);
         assert!(mailbox.take().is_none());
     }
+}
+
+#[test]
+fn what_the_server_may_still_hold_counts() {
+    for (octets, has_room) in [
+        (READ_BUFFER, true),
+        ((WAITING - READ_BUFFER) / 2 + 1, false),
+    ] {
+        let alarm = Alarm::new();
+        let waker = alarm.waker();
+        let mut context = Context::from_waker(&waker);
+        let mailbox = Letters::new(Doorbell::new(|| {}));
+        for _ in 0..2 {
+            assert!(mailbox.poll_room(&mut context));
+            mailbox.publish(|contents| contents.push(Bytes::from(vec![0; octets])));
+            assert_eq!(mailbox.take().unwrap().size, octets);
+        }
+        assert_eq!(mailbox.poll_room(&mut context), has_room, "{octets}");
+        assert_eq!(alarm.count(), 0);
+        // Whoever comes for more has sent the last one, so that the one before is with the client.
+        for _ in 0..2 {
+            assert!(mailbox.take().is_none());
+        }
+        assert_eq!(alarm.count(), usize::from(!has_room));
+        assert!(mailbox.poll_room(&mut context));
+    }
+}
+
+#[test]
+fn messages_of_any_size_have_room_in_an_empty_mailbox() {
+    let alarm = Alarm::new();
+    let waker = alarm.waker();
+    let mut context = Context::from_waker(&waker);
+    let mailbox = Letters::new(Doorbell::new(|| {}));
+    for _ in 0..2 {
+        mailbox.publish(|contents| contents.push(Bytes::from(vec![0; WAITING])));
+        assert_eq!(mailbox.poll(&mut context), (false, false));
+        assert!(mailbox.take().is_some());
+        assert_eq!(mailbox.poll(&mut context), (false, true));
+    }
+    assert_eq!(alarm.count(), 2);
 }
 
 #[test]

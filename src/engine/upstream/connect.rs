@@ -25,8 +25,9 @@ use crate::engine::target::{Endpoint, Origin};
 use crate::engine::timer::Timer;
 
 /// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
-/// ahead of whoever takes the body, and as little as 8 KiB where less comes.
-pub const READ_BUFFER: usize = 256 * 1024;
+/// ahead of whoever takes the body, and as little as 8 KiB where less comes. A third of what may
+/// wait for a client that does not read: each message wakes two threads, so they are to be large.
+pub const READ_BUFFER: usize = 340 * 1024;
 
 const NOT_IN_TIME: &str = "not connected in time";
 
