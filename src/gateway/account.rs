@@ -8,26 +8,31 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::log::{Entry, Log};
-use super::metrics::RouteMetrics;
+use super::plan::Way;
+use super::service::Client;
 use super::upload::Verdict;
-use super::watch::InFlight;
 use crate::engine::doorbell::Doorbell;
-use crate::engine::report::{Note, Observer};
+use crate::engine::error::Error;
+use crate::engine::report::{Note, Observer, Provenance};
 
 /// What nginx calls a client that left before there was an answer.
 const CLIENT_LEFT: u16 = 499;
 
-/// One request's.
+/// One request's, which is in flight as long as it is open. It alone holds what the request needs to
+/// its end, as each clone of an `Arc` takes two locked instructions.
 #[derive(Debug)]
 pub struct Account {
-    _in_flight: Option<InFlight>,
+    connection: Arc<Client>,
+    /// The route at work, once it is known.
+    way: Option<Arc<Way>>,
+    /// The number of the target that has answered.
+    target: usize,
     started: Instant,
     first_byte: Option<Duration>,
     status: StatusCode,
     sent: u64,
     body: Option<Arc<Verdict>>,
     outcome: Outcome,
-    books: Option<(Arc<RouteMetrics>, usize)>,
     entry: Option<Box<(Entry, Log)>>,
 }
 
@@ -44,27 +49,41 @@ enum Outcome {
 impl Account {
     /// Opened when the head of the request is there.
     #[must_use]
-    pub fn open(in_flight: InFlight, entry: Option<(Entry, Log)>) -> Self {
+    pub fn open(connection: &Arc<Client>, entry: Option<(Entry, Log)>) -> Self {
+        connection.presence.watch().begin();
         Self {
-            _in_flight: Some(in_flight),
+            connection: Arc::clone(connection),
+            way: None,
+            target: 0,
             started: Instant::now(),
             first_byte: None,
             status: StatusCode::OK,
             sent: 0,
             body: None,
             outcome: Outcome::Open,
-            books: None,
             entry: entry.map(Box::new),
         }
     }
 
+    /// The connection that the request came over.
+    #[must_use]
+    pub fn connection(&self) -> &Arc<Client> {
+        &self.connection
+    }
+
     /// The request belongs to this route.
-    pub fn route(&mut self, metrics: &Arc<RouteMetrics>) {
-        metrics.begun.increment();
+    pub fn route(&mut self, way: &Arc<Way>) {
+        way.metrics.begun.increment();
         if let Some(entry) = &mut self.entry {
-            entry.0.route.clone_from(&metrics.route);
+            entry.0.route.clone_from(&way.metrics.route);
         }
-        self.books = Some((Arc::clone(metrics), 0));
+        self.way = Some(Arc::clone(way));
+    }
+
+    /// The route that it belongs to.
+    #[must_use]
+    pub fn way(&self) -> Option<&Way> {
+        self.way.as_deref()
     }
 
     /// The request is on behalf of this client.
@@ -89,14 +108,22 @@ impl Account {
     pub fn arrived(&mut self, at: Instant, status: StatusCode, target: usize, retries: u32) {
         self.status = status;
         self.first_byte = Some(at.saturating_duration_since(self.started));
-        if let Some((metrics, of)) = &mut self.books {
-            *of = target;
-            metrics.retries.add(u64::from(retries));
+        self.target = target;
+        if let Some(way) = &self.way {
+            way.metrics.retries.add(u64::from(retries));
             if let Some(entry) = &mut self.entry
-                && let Some(target) = metrics.targets.get(target)
+                && let Some(target) = way.metrics.targets.get(target)
             {
                 entry.0.upstream.clone_from(&target.target);
             }
+        }
+    }
+
+    /// Its upstream broke the answer off, which the log and the target are told.
+    pub fn interrupted(&self, origin: &Provenance, error: &Error) {
+        if let Some(way) = &self.way {
+            let notes = Notes::new(&way.log);
+            way.relay.report_interrupted(&notes, origin, error);
         }
     }
 
@@ -121,12 +148,13 @@ impl Drop for Account {
         let time = self.started.elapsed();
         let answered = self.first_byte.map(|_| self.status.as_u16());
         let status = answered.unwrap_or(CLIENT_LEFT);
-        if let Some((metrics, target)) = &self.books {
+        if let Some(way) = &self.way {
+            let metrics = &way.metrics;
             metrics.ended.increment();
             if self.outcome == Outcome::Broken {
                 metrics.broken.increment();
             }
-            if let Some(target) = metrics.targets.get(*target) {
+            if let Some(target) = metrics.targets.get(self.target) {
                 target.answered(status);
                 target.sent.add(self.sent);
                 if let Some(body) = &self.body {
@@ -146,20 +174,21 @@ impl Drop for Account {
             entry.first_byte = self.first_byte;
             log.write(entry);
         }
+        self.connection.presence.watch().finish();
     }
 }
 
 /// Takes the engine's notes on one request.
 #[derive(Debug)]
-pub struct Notes {
+pub struct Notes<'a> {
     attempts: AtomicU32,
-    log: Log,
+    log: &'a Log,
 }
 
-impl Notes {
+impl<'a> Notes<'a> {
     /// Notes that go to `log`.
     #[must_use]
-    pub fn new(log: Log) -> Self {
+    pub fn new(log: &'a Log) -> Self {
         Self {
             attempts: AtomicU32::new(1),
             log,
@@ -171,17 +200,13 @@ impl Notes {
     pub fn retries(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed).saturating_sub(1)
     }
-
-    /// The last try had this number.
-    pub fn attempt(&self, number: u32) {
-        self.attempts.fetch_max(number, Ordering::Relaxed);
-    }
 }
 
-impl Observer for Notes {
+impl Observer for Notes<'_> {
     fn note(&self, note: Note) {
         if let Note::Event(event) = note {
-            self.attempt(event.attempt.unwrap_or_default());
+            let attempt = event.attempt.unwrap_or_default();
+            self.attempts.fetch_max(attempt, Ordering::Relaxed);
             self.log.event(event);
         }
     }

@@ -1,7 +1,6 @@
 //! What a client gets: an upstream's response as it streams, or a short text of the gateway's own.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,12 +8,11 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RE
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::account::{Account, Notes};
-use super::plan::Way;
+use super::account::Account;
 use super::streams::{self, Waits};
-use super::watch::Watch;
 use crate::engine::body::ResponseBody;
 use crate::engine::error::Error;
+use crate::engine::exchange::Response as Relayed;
 use crate::engine::report::Provenance;
 
 /// Octets of an answer in HTTP/2 that its client has to take in time.
@@ -38,19 +36,13 @@ enum Content {
 
 /// A response that is still coming.
 #[derive(Debug)]
-pub struct Upstream {
-    /// The route, which says which trailers pass.
-    pub way: Arc<Way>,
-    /// Where it is told if the rest does not come.
-    pub notes: Notes,
+struct Upstream {
     /// What has come of it already.
-    pub first: Option<Frame<Bytes>>,
+    first: Option<Frame<Bytes>>,
     /// The rest.
-    pub body: ResponseBody,
+    body: ResponseBody,
     /// Where it comes from; counted there until it is complete.
-    pub origin: Provenance,
-    /// To make a failure visible.
-    pub watch: Arc<Watch>,
+    origin: Provenance,
 }
 
 impl Answer {
@@ -62,23 +54,33 @@ impl Answer {
         }
     }
 
-    /// An upstream's body.
+    /// An upstream's body, of which `first` has been read already.
     #[must_use]
-    pub fn upstream(mut upstream: Upstream, account: Account) -> Self {
-        let content = if upstream.body.is_ended() {
-            upstream.origin.completed();
-            match upstream.first.take().map(Frame::into_data) {
-                None => Content::Empty,
-                Some(Ok(data)) => Content::Whole(data),
-                Some(Err(trailers)) => {
-                    upstream.first = Some(trailers);
-                    Content::Upstream(Box::new(upstream))
-                }
+    pub fn upstream(
+        mut first: Option<Frame<Bytes>>,
+        relayed: Box<Relayed>,
+        account: Account,
+    ) -> Self {
+        if relayed.body.is_ended() {
+            relayed.origin.completed();
+            match first.map(Frame::into_data) {
+                None => return Self::new(Content::Empty, account),
+                Some(Ok(data)) => return Self::new(Content::Whole(data), account),
+                Some(Err(trailers)) => first = Some(trailers),
             }
-        } else {
-            Content::Upstream(Box::new(upstream))
+        }
+        let upstream = Upstream {
+            first,
+            body: relayed.body,
+            origin: relayed.origin,
         };
-        Self::new(content, account)
+        Self::new(Content::Upstream(Box::new(upstream)), account)
+    }
+
+    /// What is kept of the request.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Is handed out little by little, so that it is seen whether its client takes any of it.
@@ -122,8 +124,10 @@ impl Body for Answer {
                 };
                 match next {
                     Poll::Ready(Some(Ok(mut frame))) => {
-                        if let Some(trailers) = frame.trailers_mut() {
-                            upstream.way.relay.clean_trailers(trailers);
+                        if let Some(trailers) = frame.trailers_mut()
+                            && let Some(way) = this.account.way()
+                        {
+                            way.relay.clean_trailers(trailers);
                         }
                         let (frame, rest) = portioned(frame, this.portion);
                         upstream.first = rest;
@@ -146,9 +150,8 @@ impl Body for Answer {
             Poll::Ready(Some(Err(error))) => {
                 this.account.failed();
                 if let Content::Upstream(upstream) = &this.content {
-                    let relay = &upstream.way.relay;
-                    relay.report_interrupted(&upstream.notes, &upstream.origin, error);
-                    upstream.watch.break_off();
+                    this.account.interrupted(&upstream.origin, error);
+                    this.account.connection().presence.watch().break_off();
                 }
             }
             Poll::Ready(None) => this.account.complete(),
@@ -214,6 +217,12 @@ impl Reply {
     #[must_use]
     pub fn bad_request(reason: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, format!("Bad request: {reason}"))
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn missing() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not Found")
     }
 
     /// 405, with what is allowed.

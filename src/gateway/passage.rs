@@ -12,10 +12,9 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::account::{Account, Notes};
-use super::answer::{Answer, Reply, Upstream};
+use super::answer::{Answer, Reply};
 use super::config::settings::{CookieDomain, Route, ServerLimits};
 use super::forward::{self, Manner, Origin, Seen};
-use super::log::Log;
 use super::plan::Way;
 use super::service::Client;
 use super::tunnel::{self, Tunnel};
@@ -40,9 +39,9 @@ pub(super) struct Asked<'a> {
 
 /// Where a request goes, once it may.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Found<'a> {
     /// Its route at work.
-    pub(super) way: Arc<Way>,
+    pub(super) way: &'a Way,
     /// Who asks.
     pub(super) origin: Origin,
     /// The host that is asked for.
@@ -54,7 +53,6 @@ pub(super) struct Found {
 /// A request that is ready to be sent.
 #[derive(Debug)]
 pub(super) struct Passage {
-    way: Arc<Way>,
     /// Boxed, as futures keep what they hand on twice.
     outgoing: Box<Outgoing>,
     /// Tells what is wrong with its body, if it has one.
@@ -70,7 +68,7 @@ impl Passage {
     /// What makes it unfit to be passed on.
     pub(super) fn new(
         client: &Client,
-        found: Found,
+        found: Found<'_>,
         asked: Asked<'_>,
         id: HeaderValue,
         incoming: Incoming,
@@ -119,22 +117,19 @@ impl Passage {
             outgoing,
             verdict,
             upgrade: protocol.map(|protocol| (protocol, upgrade)),
-            way: found.way,
         })
     }
 
-    /// Has the upstream answer.
-    pub(super) async fn pass(
-        self,
-        client: Arc<Client>,
-        log: Log,
-        mut account: Account,
-    ) -> Result<Response<Answer>, Error> {
+    /// Has the upstream of the account's route answer.
+    pub(super) async fn pass(self, mut account: Account) -> Result<Response<Answer>, Error> {
         if let Some(verdict) = &self.verdict {
             account.body(Arc::clone(verdict));
         }
-        let notes = Notes::new(log);
-        let relayed = self.way.relay.exchange(self.outgoing, &notes).await;
+        let Some(way) = account.way() else {
+            return Ok(Reply::missing().refusal(account));
+        };
+        let notes = Notes::new(&way.log);
+        let relayed = way.relay.exchange(self.outgoing, &notes).await;
         let mut relayed = match relayed {
             Ok(relayed) => relayed,
             Err(error) => {
@@ -144,36 +139,39 @@ impl Passage {
                     None => Reply::failure(&error),
                     Some(fault) => blame(fault),
                 };
-                account.answered(reply.status, 0, notes.retries());
+                let retries = notes.retries();
+                account.answered(reply.status, 0, retries);
                 return Ok(reply.response(account));
             }
         };
         if let Some(verdict) = &self.verdict {
             verdict.be_patient();
         }
-        let route = &self.way.route;
-        rewrite_cookies(&mut relayed.headers, &route.cookie_domain);
-        let target = number_of(route, &relayed);
-        notes.attempt(relayed.origin.attempt());
+        rewrite_cookies(&mut relayed.headers, &way.route.cookie_domain);
+        let target = number_of(&way.route, &relayed);
+        let upgraded = self.upgrade.zip(relayed.switched.take());
+        if upgraded.is_some() {
+            way.metrics.upgrades.increment();
+        }
+        let settings = way.route.web_sockets;
         account.arrived(
             relayed.arrived.into_std(),
             relayed.status,
             target,
-            notes.retries(),
+            relayed.origin.attempt().saturating_sub(1),
         );
-        if let (Some((protocol, upgrade)), Some(switched)) = (self.upgrade, relayed.switched.take())
-        {
+        if let Some(((protocol, upgrade), switched)) = upgraded {
             let Stream::Socket(switching) = switched.stream else {
                 return Err(Error::new(Kind::Protocol, "not a connection"));
             };
-            self.way.metrics.upgrades.increment();
-            client.presence.watch().hand_over();
+            let connection = account.connection();
+            connection.presence.watch().hand_over();
             tunnel::start(Tunnel {
                 client: upgrade,
                 upstream: switching,
                 web_socket: protocol.as_bytes().eq_ignore_ascii_case(b"websocket"),
-                settings: route.web_sockets,
-                owner: client,
+                settings,
+                owner: Arc::clone(connection),
                 origin: relayed.origin,
             });
             let mut response = Response::new(Answer::whole(Bytes::new(), account));
@@ -189,26 +187,16 @@ impl Passage {
             Some(Ok(frame)) => Some(frame),
             // Nothing has gone out yet: the failure can be told.
             Some(Err(error)) => {
-                let relay = &self.way.relay;
-                relay.report_interrupted(&notes, &relayed.origin, &error);
+                account.interrupted(&relayed.origin, &error);
                 let reply = Reply::failure(&error);
                 account.answered(reply.status, target, 0);
                 return Ok(reply.response(account));
             }
         };
-        let mut response = Response::new(Answer::upstream(
-            Upstream {
-                way: self.way,
-                notes,
-                first,
-                body: relayed.body,
-                origin: relayed.origin,
-                watch: Arc::clone(client.presence.watch()),
-            },
-            account,
-        ));
-        *response.status_mut() = relayed.status;
-        *response.headers_mut() = relayed.headers;
+        let (status, headers) = (relayed.status, std::mem::take(&mut relayed.headers));
+        let mut response = Response::new(Answer::upstream(first, relayed, account));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
         Ok(response)
     }
 }

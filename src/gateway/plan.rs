@@ -44,6 +44,8 @@ pub struct Way {
     pub metrics: Arc<RouteMetrics>,
     /// What is configured.
     pub route: Route,
+    /// Where events are written to.
+    pub log: Log,
 }
 
 /// One worker's.
@@ -165,6 +167,7 @@ impl Plan {
                     relay,
                     metrics,
                     route: route.clone(),
+                    log: blueprint.log.clone(),
                 }))
             })
             .collect();

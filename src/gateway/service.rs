@@ -15,7 +15,7 @@ use super::account::Account;
 use super::answer::{Answer, Reply};
 use super::config::settings::{RateKey, RouteTarget};
 use super::forward::{self, Origin, Peer, Seen};
-use super::log::{Log, entry};
+use super::log::entry;
 use super::passage::{Asked, Found, Passage};
 use super::plan::Plan;
 use super::rate::Limiter;
@@ -56,12 +56,13 @@ pub struct Client {
 pub struct Service(pub Arc<Client>);
 
 /// Tells a client in HTTP/1.1 that a gateway which stops does not keep its connection.
-fn part(worker: &Worker, multiplexed: bool, response: &mut Response<Answer>) {
+fn part(multiplexed: bool, response: &mut Response<Answer>) {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let draining = response.body().account().connection().worker.is_draining();
     if multiplexed {
         response.body_mut().portion();
     }
-    if worker.is_draining() && !multiplexed && !switching {
+    if draining && !multiplexed && !switching {
         close(response);
     }
 }
@@ -79,14 +80,12 @@ impl Service {
     ) -> impl Future<Output = Result<Response<Answer>, Error>> + Send + use<> {
         let multiplexed = request.version() == Version::HTTP_2;
         let begun = self.begin(request);
-        let client = Arc::clone(&self.0);
         async move {
-            let worker = Arc::clone(&client.worker);
             let mut response = match begun {
-                Ok((passage, log, account)) => passage.pass(client, log, account).await?,
+                Ok((passage, account)) => passage.pass(account).await?,
                 Err(response) => response,
             };
-            part(&worker, multiplexed, &mut response);
+            part(multiplexed, &mut response);
             Ok(response)
         }
     }
@@ -96,11 +95,10 @@ impl Service {
     fn begin(
         &self,
         mut request: Request<Incoming>,
-    ) -> Result<(Passage, Log, Account), Response<Answer>> {
-        let client = &*self.0;
+    ) -> Result<(Passage, Account), Response<Answer>> {
+        let client = &self.0;
         let plan = client.worker.plan();
         let blueprint = &plan.blueprint;
-        let in_flight = client.presence.watch().begin();
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, incoming) = request.into_parts();
         let seen = Seen::of(&parts);
@@ -109,7 +107,7 @@ impl Service {
             let entry = entry::of(&client.peer, &parts, &id);
             (entry, blueprint.log.clone())
         });
-        let mut account = Account::open(in_flight, entry);
+        let mut account = Account::open(client, entry);
         let unread = !incoming.is_end_stream();
         let limits = &blueprint.settings.server.limits;
         let asked = Asked {
@@ -119,7 +117,7 @@ impl Service {
         let passage = check(client, &plan, asked, &mut account)
             .and_then(|found| Passage::new(client, found, asked, id, incoming, upgrade, limits));
         match passage {
-            Ok(passage) => Ok((passage, blueprint.log.clone(), account)),
+            Ok(passage) => Ok((passage, account)),
             Err(refused) => {
                 if unread {
                     client.presence.watch().leave_unread();
@@ -137,12 +135,12 @@ impl Service {
 }
 
 /// Finds the route, and whether the request may pass.
-fn check(
+fn check<'a>(
     client: &Client,
-    plan: &Plan,
+    plan: &'a Plan,
     asked: Asked<'_>,
     account: &mut Account,
-) -> Result<Found, Reply> {
+) -> Result<Found<'a>, Reply> {
     let parts = asked.parts;
     let settings = &plan.blueprint.settings;
     if parts.headers.len() > settings.server.limits.max_headers {
@@ -175,24 +173,23 @@ fn check(
     let found = plan.blueprint.routes.find(host, &parts.method, path);
     let (index, below) = match found {
         routes::Found::Route { index, below } => (index, below),
-        routes::Found::NotFound => return Err(Reply::new(StatusCode::NOT_FOUND, "Not Found")),
+        routes::Found::NotFound => return Err(Reply::missing()),
         routes::Found::MethodNotAllowed(allowed) => return Err(Reply::not_allowed(&allowed)),
         routes::Found::BadPath => {
             return Err(Reply::bad_request("the path can be read in two ways"));
         }
         routes::Found::PathEscape => return Err(Reply::bad_request(BadRequest::PathEscape)),
     };
-    let missing = || Reply::new(StatusCode::NOT_FOUND, "Not Found");
-    let way = plan.ways.get(index).ok_or_else(missing)?;
+    let way = plan.ways.get(index).ok_or_else(Reply::missing)?;
     let is_whole = |to: &RouteTarget| to.target.asterisk().is_some();
     if whole && !way.route.targets.iter().all(is_whole) {
-        return Err(missing());
+        return Err(Reply::missing());
     }
     // Its answer shows the client what the gateway has put in, credentials among it.
     if parts.method == Method::TRACE && way.route.methods.is_empty() {
         return Err(Reply::not_allowed(&USUAL));
     }
-    account.route(&way.metrics);
+    account.route(way);
     if let Some(Some(limiter)) = plan.blueprint.limiters.get(index)
         && let Err(seconds) = take_token(limiter, parts, origin)
     {
@@ -200,7 +197,7 @@ fn check(
         return Err(Reply::too_many(seconds));
     }
     Ok(Found {
-        way: Arc::clone(way),
+        way,
         origin,
         host: host_line,
         below,

@@ -54,6 +54,7 @@ pub struct Watch {
     since: AtomicU64,
     /// Since when the client has taken nothing of what waits to be written; 0 where nothing waits.
     blocked: AtomicU64,
+    /// Requests that are being served; they begin and end on the worker's thread alone.
     in_flight: AtomicU32,
     /// Octets that come do not begin a request's head: the connection is multiplexed.
     multiplexed: AtomicBool,
@@ -225,11 +226,21 @@ impl Watch {
     }
 
     /// A request's head is complete.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+    pub(super) fn begin(&self) {
+        let before = self.in_flight.load(Ordering::Relaxed);
+        self.in_flight.store(before + 1, Ordering::Relaxed);
+        if before == 0 {
             self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
         }
-        InFlight(Arc::clone(self))
+    }
+
+    /// A request that has begun is over.
+    pub(super) fn finish(&self) {
+        let left = self.in_flight.load(Ordering::Relaxed).saturating_sub(1);
+        self.in_flight.store(left, Ordering::Relaxed);
+        if left == 0 {
+            self.enter(Phase::Idle);
+        }
     }
 
     /// What it has been told to do.
@@ -299,18 +310,6 @@ impl Watch {
             Order::Leave
         } else {
             Order::Stay
-        }
-    }
-}
-
-/// A request that is being served.
-#[derive(Debug)]
-pub struct InFlight(Arc<Watch>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.enter(Phase::Idle);
         }
     }
 }
