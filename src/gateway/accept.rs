@@ -129,7 +129,8 @@ async fn admit(
         // Some may be idle by then.
         let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
     };
-    if let Some(door) = door(&worker.plan().blueprint, bind) {
+    let door = door(&worker.plan().blueprint, bind);
+    if let Some(door) = door {
         *last = door;
     }
     tokio::spawn(serve(Accepted {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
@@ -47,10 +47,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// What requests are served by at this moment.
-    #[must_use]
-    pub fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    /// What requests are served by at this moment; a reload waits for whoever looks at it.
+    pub fn plan(&self) -> RwLockReadGuard<'_, Arc<Plan>> {
+        self.plan.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the gateway stops: no connection is kept for another request.

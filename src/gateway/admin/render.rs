@@ -24,7 +24,8 @@ pub(super) fn metrics(admin: &Admin) -> String {
         &[],
         admin.log.dropped(),
     );
-    let plans: Vec<_> = admin.workers.iter().map(|worker| worker.plan()).collect();
+    let workers = admin.workers.iter();
+    let plans: Vec<_> = workers.map(|worker| Arc::clone(&worker.plan())).collect();
     let ways = plans.iter().flat_map(|plan| &plan.ways);
     let mut routes: BTreeMap<&str, Vec<&Arc<RouteMetrics>>> = BTreeMap::new();
     for way in ways {
