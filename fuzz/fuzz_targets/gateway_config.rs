@@ -20,7 +20,7 @@ fuzz_target!(|input: (&str, &str, &str)| {
     match from_text(text, "f", folder, &environment, &Overrides::default()) {
         Ok(loaded) => {
             let routes = Routes::new(&loaded.settings.routes);
-            let _ = routes.find(host, &Method::GET, path);
+            let _ = routes.find(host.as_bytes(), &Method::GET, path);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

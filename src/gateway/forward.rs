@@ -15,6 +15,7 @@ use http::{Method, Version};
 use super::answer::Reply;
 use super::config::network::Network;
 use super::host::is_host;
+use super::said::Said;
 use crate::engine::policy::headers::{has_token, retain};
 use crate::engine::policy::path::climbs;
 use crate::engine::policy::request::{
@@ -130,7 +131,7 @@ impl<'a> Seen<'a> {
     /// # Errors
     /// 400 where it is missing or malformed, or there is more than one, or where the target is none
     /// of a server's.
-    pub fn host(&self, parts: &Parts) -> Result<HeaderValue, Reply> {
+    pub fn host(&self, parts: &'a Parts) -> Result<&'a [u8], Reply> {
         if self.hosts > 1 {
             return Err(Reply::bad_request("the request has more than one Host"));
         }
@@ -140,21 +141,15 @@ impl<'a> Seen<'a> {
         if authority.is_some() && !scheme.is_some_and(web) {
             return Err(Reply::bad_request(BadRequest::Target));
         }
-        let malformed = || Reply::bad_request("the Host is malformed");
         let host = match (authority, self.host) {
-            (Some(authority), _) => {
-                HeaderValue::from_str(authority.as_str()).map_err(|_| malformed())?
-            }
-            // A copy: what refers to hyper's read buffer has it take a new one.
-            (None, Some(line)) => {
-                HeaderValue::from_bytes(line.as_bytes()).map_err(|_| malformed())?
-            }
-            (None, None) if parts.version == Version::HTTP_10 => HeaderValue::from_static(""),
+            (Some(authority), _) => authority.as_str().as_bytes(),
+            (None, Some(line)) => line.as_bytes(),
+            (None, None) if parts.version == Version::HTTP_10 => b"",
             (None, None) => return Err(Reply::bad_request("the request has no Host")),
         };
-        match is_host(host.as_bytes()) {
+        match is_host(host) {
             true => Ok(host),
-            false => Err(malformed()),
+            false => Err(Reply::bad_request("the Host is malformed")),
         }
     }
 
@@ -269,7 +264,7 @@ pub struct Manner<'a> {
     /// Who asks.
     pub origin: Origin,
     /// The host that is asked for.
-    pub host: &'a HeaderValue,
+    pub host: &'a [u8],
     /// What its head says.
     pub seen: Seen<'a>,
     /// The peer.
@@ -296,11 +291,11 @@ pub fn prepare(
     let origin = manner.origin;
     let mut lines = Vec::with_capacity(parts.headers.len() + 1);
     if !manner.host.is_empty() {
-        lines.push((&HOST, manner.host));
+        lines.push(Said::Host(manner.host));
     }
     for (name, value) in &parts.headers {
         if *name != HOST && *name != X_REQUEST_ID && (origin.trusted || !is_hearsay(name)) {
-            lines.push((name, value));
+            lines.push(Said::Line(name, value));
         }
     }
     let inbound = Inbound {

@@ -32,8 +32,11 @@ pub(super) fn is_host(octets: &[u8]) -> bool {
 
 /// Whether it is a port, or none.
 fn is_port(digits: &[u8]) -> bool {
-    let number = || std::str::from_utf8(digits).ok()?.parse::<u16>().ok();
-    digits.iter().all(u8::is_ascii_digit) && (digits.is_empty() || number().is_some())
+    let mut port = 0;
+    digits.iter().all(|digit| {
+        port = port * 10 + u32::from(digit.wrapping_sub(b'0'));
+        digit.is_ascii_digit() && port <= u32::from(u16::MAX)
+    })
 }
 
 /// Whether it is a name by RFC 3986 §3.2.2, with no label left out. Neither are commas of it, which
@@ -49,5 +52,10 @@ fn is_name(name: &[u8]) -> bool {
 }
 
 fn is_in_a_name(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&octet)
+    matches!(octet, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+        || matches!(
+            octet,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
+        )
+        || matches!(octet, b'(' | b')' | b'*' | b'+' | b';' | b'=')
 }

@@ -31,6 +31,7 @@ pub mod request_id;
 pub mod rewound;
 pub mod routes;
 mod running;
+mod said;
 pub mod server;
 pub mod service;
 mod streams;

@@ -89,7 +89,7 @@ impl Routes {
     ///
     /// Where a host has no prefix for the path, wildcards are asked, and then what is for all hosts.
     #[must_use]
-    pub fn find(&self, host: &str, method: &Method, path: &str) -> Found {
+    pub fn find(&self, host: &[u8], method: &Method, path: &str) -> Found {
         let path = if path.is_empty() { "/" } else { path };
         // Where no route asks for it, it need not be read.
         let host = match self.exact.is_empty() && self.below.is_empty() {
@@ -214,7 +214,8 @@ impl Prefix {
 }
 
 /// A host in small letters, without its port and the dot of the root.
-fn normal_host(host: &str) -> Cow<'_, str> {
+fn normal_host(host: &[u8]) -> Cow<'_, str> {
+    let host = std::str::from_utf8(host).unwrap_or_default();
     if let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         return match address.parse::<Ipv6Addr>() {
             Ok(address) => Cow::Owned(format!("[{address}]")),

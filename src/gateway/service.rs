@@ -138,7 +138,7 @@ impl Service {
 fn check<'a>(
     client: &Client,
     plan: &'a Plan,
-    asked: Asked<'_>,
+    asked: Asked<'a>,
     account: &mut Account,
 ) -> Result<Found<'a>, Reply> {
     let parts = asked.parts;
@@ -152,9 +152,7 @@ fn check<'a>(
     }
     let trusted = &settings.server.trusted_proxies;
     let origin = forward::origin(parts, &client.peer, trusted);
-    let host_line = asked.seen.host(parts)?;
-    // Octets that a Host may have are text.
-    let host = host_line.to_str().unwrap_or_default();
+    let host = asked.seen.host(parts)?;
     if let Some(address) = origin.client.filter(|_| origin.trusted) {
         account.client(address);
     }
@@ -199,7 +197,7 @@ fn check<'a>(
     Ok(Found {
         way,
         origin,
-        host: host_line,
+        host,
         below,
     })
 }
@@ -223,7 +221,9 @@ fn take_token(limiter: &Limiter, parts: &Parts, origin: Origin) -> Result<(), u6
     }
 }
 
-fn redirect(host: &str, parts: &Parts, port: u16) -> Reply {
+fn redirect(host: &[u8], parts: &Parts, port: u16) -> Reply {
+    // Octets that a Host may have are text.
+    let host = std::str::from_utf8(host).unwrap_or_default();
     let bracket = host.rfind(']').unwrap_or(0);
     let colon = host.rfind(':').filter(|at| *at > bracket);
     let name = colon.map_or(host, |at| host.get(..at).unwrap_or_default());

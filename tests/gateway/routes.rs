@@ -16,7 +16,7 @@ fn routes(each: &[&str]) -> Routes {
 
 /// The index of the route that is found and what is left of the path, or what else there is to say.
 fn found(routes: &Routes, host: &str, path: &str) -> String {
-    match routes.find(host, &Method::GET, path) {
+    match routes.find(host.as_bytes(), &Method::GET, path) {
         Found::Route { index, below } => format!("{index} {}", path.get(below..).unwrap_or("?")),
         other => format!("{other:?}"),
     }
@@ -125,7 +125,7 @@ fn methods_are_looked_at_last() {
         "path: /api/read, methods: [GET]",
         "path: /api/write, methods: [PUT]",
     ]);
-    let find = |method: &[u8], path| routes.find("h", &Method::from_bytes(method).unwrap(), path);
+    let find = |method: &[u8], path| routes.find(b"h", &Method::from_bytes(method).unwrap(), path);
     let route = |index, below| Found::Route { index, below };
     assert_eq!(find(b"GET", "/api/x"), route(0, 4));
     assert_eq!(find(b"POST", "/api/x"), route(1, 4));

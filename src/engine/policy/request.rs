@@ -109,25 +109,6 @@ impl Line for (&[u8], &[u8]) {
     }
 }
 
-/// What has been parsed already.
-impl Line for (&HeaderName, &HeaderValue) {
-    fn octets(&self) -> &[u8] {
-        self.1.as_bytes()
-    }
-
-    fn is_named(&self, name: &HeaderName) -> bool {
-        self.0 == name
-    }
-
-    fn name(&self) -> Result<HeaderName, BadRequest> {
-        Ok(self.0.clone())
-    }
-
-    fn value(&self) -> Result<HeaderValue, BadRequest> {
-        Ok(self.1.clone())
-    }
-}
-
 /// The headers for the upstream.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -239,13 +220,13 @@ impl RequestPolicy {
         }
         let proto = if connection.secure { "https" } else { "http" };
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-        if let Some(host) = &host {
-            headers.insert(X_FORWARDED_HOST, host.clone());
-        }
-        let host = host.filter(|host| self.preserve_host && !host.is_empty());
-        let own_host = host.is_none() && !self.extra.contains_key(HOST);
+        let mut own_host = !self.extra.contains_key(HOST);
         if let Some(host) = host {
-            headers.insert(HOST, host);
+            if self.preserve_host && !host.is_empty() {
+                own_host = false;
+                headers.insert(HOST, host.clone());
+            }
+            headers.insert(X_FORWARDED_HOST, host);
         }
         for (name, value) in &self.extra {
             headers.insert(name.clone(), value.clone());
