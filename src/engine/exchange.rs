@@ -173,21 +173,20 @@ impl Relay {
     /// The response that the client gets for an answer.
     pub(super) fn respond(
         &self,
-        answer: Box<Answer>,
+        mut answer: Box<Answer>,
         request: &Request,
         origin: Provenance,
         observer: &dyn Observer,
     ) -> Result<Box<Response>, Error> {
         let policy = &self.response_policy;
-        let answer = *answer;
-        let headers = match &answer.switched {
-            None => policy.headers(answer.status, answer.headers),
+        let filtered = match &answer.switched {
+            None => policy.filter(answer.status, &mut answer.headers),
             Some(_) => {
                 let passes = request.handshake.as_ref().is_some_and(Handshake::passes);
-                policy.handshake_headers(answer.headers, passes)
+                policy.filter_handshake(&mut answer.headers, passes)
             }
         };
-        let mut headers = headers.inspect_err(|error| {
+        filtered.inspect_err(|error| {
             self.report(observer, "upstream_error", &origin.to, None, Err(error));
         })?;
         if let Some(sticky) = &self.config.balancing.sticky
@@ -196,11 +195,11 @@ impl Relay {
             && !affinity.cookies.iter().any(|cookie| cookie == value)
             && let Some(line) = sticky.line(value, affinity.secure)
         {
-            headers.append(SET_COOKIE, line);
+            answer.headers.append(SET_COOKIE, line);
         }
         Ok(Box::new(Response {
             status: answer.status,
-            headers,
+            headers: answer.headers,
             body: answer.body,
             switched: answer.switched,
             arrived: answer.arrived,

@@ -221,9 +221,10 @@ pub fn response_policy(status: u16, lines: &Lines) {
             headers.append(name, value);
         }
     }
-    let Ok(map) = policy.headers(status, headers.clone()) else {
+    let mut map = headers.clone();
+    if policy.filter(status, &mut map).is_err() {
         return;
-    };
+    }
     assert!((200..600).contains(&status.as_u16()));
     let mut sent = headers.keys();
     for name in map.keys() {
@@ -246,7 +247,8 @@ pub fn response_policy(status: u16, lines: &Lines) {
             .any(|w| w == b"set-cookie")
     });
     assert!(nominated || cookies(&map) == cookies(&headers));
-    let again = policy.headers(status, map.clone()).expect("a second pass");
+    let mut again = map.clone();
+    policy.filter(status, &mut again).expect("a second pass");
     assert_eq!(again, map);
 }
 

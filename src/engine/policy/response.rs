@@ -38,11 +38,11 @@ impl ResponsePolicy {
         self
     }
 
-    /// The headers for the client, in the upstream's order.
+    /// Makes an upstream's headers those for the client, in the upstream's order.
     ///
     /// # Errors
     /// A status that HTTP does not know (RFC 9110 §15).
-    pub fn headers(&self, status: StatusCode, headers: HeaderMap) -> Result<HeaderMap, Error> {
+    pub fn filter(&self, status: StatusCode, headers: &mut HeaderMap) -> Result<(), Error> {
         if status.as_u16() > 599 || status.as_u16() < 200 {
             return Err(Error::new(
                 Kind::Protocol,
@@ -52,7 +52,7 @@ impl ResponsePolicy {
         // RFC 9110 §8.6: none in a 204; in a 304 it is the length of what is not sent, which some
         // ASGI servers take for the length of what is.
         let no_length = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.filtered(headers, |name| !(no_length && *name == CONTENT_LENGTH))
+        self.retain(headers, |name| !(no_length && *name == CONTENT_LENGTH))
     }
 
     /// Whether a trailer of this name goes back to the client.
@@ -65,22 +65,22 @@ impl ResponsePolicy {
             && self.allowed.as_ref().is_none_or(listed)
     }
 
-    /// The headers of an accepted handshake for the client, without those of the hop's own, unless
-    /// the handshake `passes` through to the client.
+    /// The same for those of an accepted handshake, without those of the hop's own, unless the
+    /// handshake `passes` through to the client.
     ///
     /// # Errors
-    /// As for [`ResponsePolicy::headers`].
-    pub fn handshake_headers(&self, headers: HeaderMap, passes: bool) -> Result<HeaderMap, Error> {
-        self.filtered(headers, |name| {
+    /// As for [`ResponsePolicy::filter`].
+    pub fn filter_handshake(&self, headers: &mut HeaderMap, passes: bool) -> Result<(), Error> {
+        self.retain(headers, |name| {
             *name != CONTENT_LENGTH && (passes || !is_own(name))
         })
     }
 
-    fn filtered(
+    fn retain(
         &self,
-        mut headers: HeaderMap,
+        headers: &mut HeaderMap,
         also: impl Fn(&HeaderName) -> bool,
-    ) -> Result<HeaderMap, Error> {
+    ) -> Result<(), Error> {
         let mut seen = Seen::default();
         let mut place = Place::Nowhere;
         let refused = |name: &HeaderName| {
@@ -92,31 +92,30 @@ impl ResponsePolicy {
                     .is_some_and(|set| !set.contains_key(name))
                 || !also(name)
         };
-        for (name, value) in &headers {
+        for (name, value) in &*headers {
             seen.look(name, value)?;
             place.found(name, refused(name));
         }
         let nominated =
             |name: &HeaderName| seen.nominees.contains_key(name) && *name != CONTENT_LENGTH;
-        let mut headers = match place {
+        match place {
             _ if !seen.nominees.is_empty() => {
-                without(headers, |name| refused(name) || nominated(name))
+                without(headers, |name| refused(name) || nominated(name));
             }
-            Place::Nowhere => headers,
+            Place::Nowhere => {}
             Place::Last(name) => {
                 let name = name.clone();
                 headers.remove(name);
-                headers
             }
             Place::Anywhere => without(headers, refused),
-        };
+        }
         if (seen.lengths > 1 || seen.listed)
             && let Some(length) = headers.get(CONTENT_LENGTH)
         {
             let length = one_length(length);
             headers.insert(CONTENT_LENGTH, length);
         }
-        Ok(headers)
+        Ok(())
     }
 }
 
@@ -167,18 +166,18 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The other headers, in their order.
-fn without(headers: HeaderMap, refused: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+/// Leaves the other headers, in their order.
+fn without(headers: &mut HeaderMap, refused: impl Fn(&HeaderName) -> bool) {
     let mut rest = HeaderMap::with_capacity(headers.len());
     let mut current = None;
     // A name comes with the first of its values.
-    for (name, value) in headers {
+    for (name, value) in std::mem::take(headers) {
         current = name.or(current);
         if let Some(name) = current.as_ref().filter(|name| !refused(name)) {
             rest.append(name.clone(), value);
         }
     }
-    rest
+    *headers = rest;
 }
 
 /// The one number that a Content-Length repeats (RFC 9110 §8.6); hyper has refused it if the
