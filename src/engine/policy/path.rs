@@ -253,6 +253,10 @@ pub const NOT_IN_A_URI: &AsciiSet = &AsciiSet::EMPTY.add(b'"').add(b'<').add(b'>
 /// [`BadRequest::Target`] for a control character or a space, and for a `#`, which the parser
 /// would cut off with all behind it.
 pub fn request_target(octets: Vec<u8>) -> Result<PathAndQuery, BadRequest> {
+    if octets.iter().all(|octet| is_plain(*octet)) {
+        let whole = PathAndQuery::from_maybe_shared(bytes::Bytes::from(octets));
+        return whole.map_err(|_| BadRequest::Target);
+    }
     if octets.iter().any(|b| matches!(b, b'#' | 0x7F | ..=b' ')) {
         return Err(BadRequest::Target);
     }
@@ -261,6 +265,15 @@ pub fn request_target(octets: Vec<u8>) -> Result<PathAndQuery, BadRequest> {
     PathAndQuery::from_maybe_shared(octets.clone())
         .or_else(encoded)
         .map_err(|_: InvalidUri| BadRequest::Target)
+}
+
+/// Whether an octet is one of nearly every URI, so that nothing of it needs to be encoded.
+fn is_plain(octet: u8) -> bool {
+    matches!(octet, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+        || matches!(
+            octet,
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'%' | b'?' | b'=' | b'&' | b'+'
+        )
 }
 
 #[cfg(test)]
