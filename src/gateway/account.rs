@@ -49,9 +49,9 @@ enum Outcome {
 impl Account {
     /// Opened when the head of the request is there.
     #[must_use]
-    pub fn open(connection: &Arc<Client>, entry: Option<(Entry, Log)>) -> Self {
+    pub fn open(connection: &Arc<Client>, entry: Option<(Entry, Log)>) -> Box<Self> {
         connection.presence.watch().begin();
-        Self {
+        Box::new(Self {
             connection: Arc::clone(connection),
             way: None,
             target: 0,
@@ -62,7 +62,7 @@ impl Account {
             body: None,
             outcome: Outcome::Open,
             entry: entry.map(Box::new),
-        }
+        })
     }
 
     /// The connection that the request came over.

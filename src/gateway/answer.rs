@@ -22,7 +22,7 @@ const PORTION: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Answer {
     content: Content,
-    account: Account,
+    account: Box<Account>,
     /// Octets that are handed out at once.
     portion: usize,
 }
@@ -46,7 +46,7 @@ struct Upstream {
 }
 
 impl Answer {
-    fn new(content: Content, account: Account) -> Self {
+    fn new(content: Content, account: Box<Account>) -> Self {
         Self {
             content,
             account,
@@ -59,7 +59,7 @@ impl Answer {
     pub fn upstream(
         mut first: Option<Frame<Bytes>>,
         relayed: Box<Relayed>,
-        account: Account,
+        account: Box<Account>,
     ) -> Self {
         if relayed.body.is_ended() {
             relayed.origin.completed();
@@ -90,7 +90,7 @@ impl Answer {
 
     /// A few octets.
     #[must_use]
-    pub fn whole(octets: Bytes, account: Account) -> Self {
+    pub fn whole(octets: Bytes, account: Box<Account>) -> Self {
         let content = match octets.is_empty() {
             true => Content::Empty,
             false => Content::Whole(octets),
@@ -267,14 +267,14 @@ impl Reply {
 
     /// As the gateway's own answer.
     #[must_use]
-    pub fn refusal(self, mut account: Account) -> Response<Answer> {
+    pub fn refusal(self, mut account: Box<Account>) -> Response<Answer> {
         account.answered(self.status, 0, 0);
         self.response(account)
     }
 
     /// As a response.
     #[must_use]
-    pub fn response(self, account: Account) -> Response<Answer> {
+    pub fn response(self, account: Box<Account>) -> Response<Answer> {
         let length = self.text.len();
         let mut response = Response::new(Answer::whole(self.text.into(), account));
         *response.status_mut() = self.status;

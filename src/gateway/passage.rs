@@ -50,15 +50,14 @@ pub(super) struct Found<'a> {
     pub(super) below: usize,
 }
 
-/// A request that is ready to be sent.
+/// A request that is ready to be sent. It is in boxes, as futures keep what they hand on twice.
 #[derive(Debug)]
 pub(super) struct Passage {
-    /// Boxed, as futures keep what they hand on twice.
     outgoing: Box<Outgoing>,
     /// Tells what is wrong with its body, if it has one.
     verdict: Option<Arc<Verdict>>,
     /// The client's connection, where it wants to change to this protocol.
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    upgrade: Option<Box<(HeaderValue, OnUpgrade)>>,
 }
 
 impl Passage {
@@ -116,12 +115,12 @@ impl Passage {
         Ok(Self {
             outgoing,
             verdict,
-            upgrade: protocol.map(|protocol| (protocol, upgrade)),
+            upgrade: protocol.map(|protocol| Box::new((protocol, upgrade))),
         })
     }
 
     /// Has the upstream of the account's route answer.
-    pub(super) async fn pass(self, mut account: Account) -> Result<Response<Answer>, Error> {
+    pub(super) async fn pass(self, mut account: Box<Account>) -> Result<Response<Answer>, Error> {
         if let Some(verdict) = &self.verdict {
             account.body(Arc::clone(verdict));
         }
@@ -160,7 +159,8 @@ impl Passage {
             target,
             relayed.origin.attempt().saturating_sub(1),
         );
-        if let Some(((protocol, upgrade), switched)) = upgraded {
+        if let Some((change, switched)) = upgraded {
+            let (protocol, upgrade) = *change;
             let Stream::Socket(switching) = switched.stream else {
                 return Err(Error::new(Kind::Protocol, "not a connection"));
             };

@@ -55,6 +55,13 @@ pub struct Client {
 #[derive(Debug, Clone)]
 pub struct Service(pub Arc<Client>);
 
+/// A request that may pass, before anything is waited for. It is boxed, as hyper copies the future that
+/// has it into its place.
+struct Begun {
+    passage: Passage,
+    account: Box<Account>,
+}
+
 /// Tells a client in HTTP/1.1 that a gateway which stops does not keep its connection.
 fn part(multiplexed: bool, response: &mut Response<Answer>) {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -82,8 +89,11 @@ impl Service {
         let begun = self.begin(request);
         async move {
             let mut response = match begun {
-                Ok((passage, account)) => passage.pass(account).await?,
-                Err(response) => response,
+                Ok(begun) => {
+                    let Begun { passage, account } = *begun;
+                    passage.pass(account).await?
+                }
+                Err(response) => *response,
             };
             part(multiplexed, &mut response);
             Ok(response)
@@ -91,11 +101,7 @@ impl Service {
     }
 
     /// Makes a request ready to be sent, or answers it.
-    #[expect(clippy::result_large_err, reason = "both are moved on at once")]
-    fn begin(
-        &self,
-        mut request: Request<Incoming>,
-    ) -> Result<(Passage, Account), Response<Answer>> {
+    fn begin(&self, mut request: Request<Incoming>) -> Result<Box<Begun>, Box<Response<Answer>>> {
         let client = &self.0;
         let plan = client.worker.plan();
         let blueprint = &plan.blueprint;
@@ -117,7 +123,7 @@ impl Service {
         let passage = check(client, &plan, asked, &mut account)
             .and_then(|found| Passage::new(client, found, asked, id, incoming, upgrade, limits));
         match passage {
-            Ok(passage) => Ok((passage, account)),
+            Ok(passage) => Ok(Box::new(Begun { passage, account })),
             Err(refused) => {
                 if unread {
                     client.presence.watch().leave_unread();
@@ -128,7 +134,7 @@ impl Service {
                     // Its sender may mean something else by what follows.
                     close(&mut response);
                 }
-                Err(response)
+                Err(Box::new(response))
             }
         }
     }
