@@ -311,6 +311,7 @@ mod tests {
             own_host: true,
             at_mount: false,
             affinity: None,
+            came: None,
         };
         let to = Destination {
             target,

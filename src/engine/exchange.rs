@@ -57,7 +57,10 @@ impl Relay {
     ) -> Result<Box<Response>, Error> {
         self.deposit();
         request.frame();
-        let mut turn = match self.balancer().turn_at_once(request.affinity.as_deref()) {
+        let mut turn = match self
+            .balancer()
+            .turn_at_once(request.affinity.as_deref(), request.came)
+        {
             Some(turn) => turn,
             // Boxed: each exchange would have room for it.
             None => Box::pin(self.first_turn(&request, observer)).await?,

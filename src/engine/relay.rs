@@ -61,6 +61,9 @@ pub struct Request {
     pub at_mount: bool,
     /// What speaks for one target rather than another.
     pub affinity: Option<Box<Affinity>>,
+    /// When it came, where somebody has asked the clock already: its first turn begins then, unless
+    /// it has to wait for one.
+    pub came: Option<Instant>,
 }
 
 impl Request {
@@ -192,6 +195,7 @@ impl Relay {
             body: Source::Empty,
             framing: outgoing.framing,
             handshake: None,
+            came: None,
         })
     }
 

@@ -65,6 +65,12 @@ impl Account {
         })
     }
 
+    /// When the request's head was there.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The connection that the request came over.
     #[must_use]
     pub fn connection(&self) -> &Arc<Client> {

@@ -282,7 +282,7 @@ pub fn prepare(
     manner: Manner<'_>,
     id: HeaderValue,
     has_body: bool,
-) -> Result<Request, Reply> {
+) -> Result<Box<Request>, Reply> {
     let path = parts.uri.path().as_bytes();
     let below = path.get(manner.below..).unwrap_or_default();
     if !manner.strip && climbs(below) {
@@ -310,7 +310,7 @@ pub fn prepare(
             origin: origin.client.filter(|_| origin.trusted),
         },
     };
-    let mut request = relay.prepare(&inbound).map_err(Reply::bad_request)?;
+    let mut request = Box::new(relay.prepare(&inbound).map_err(Reply::bad_request)?);
     if origin.trusted
         && let Some(host) = parts.headers.get(X_FORWARDED_HOST)
     {

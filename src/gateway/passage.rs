@@ -96,8 +96,7 @@ impl Passage {
             peer: &client.peer,
         };
         let h2_body = has_body && parts.version == Version::HTTP_2;
-        let outgoing = forward::prepare(&found.way.relay, parts, manner, id, h2_body)?;
-        let mut outgoing = Box::new(outgoing);
+        let mut outgoing = forward::prepare(&found.way.relay, parts, manner, id, h2_body)?;
         if let Framing::Length(length) = outgoing.framing
             && route.max_body_size.is_some_and(|most| length > most)
         {
@@ -120,7 +119,11 @@ impl Passage {
     }
 
     /// Has the upstream of the account's route answer.
-    pub(super) async fn pass(self, mut account: Box<Account>) -> Result<Response<Answer>, Error> {
+    pub(super) async fn pass(
+        mut self,
+        mut account: Box<Account>,
+    ) -> Result<Response<Answer>, Error> {
+        self.outgoing.came = Some(account.started());
         if let Some(verdict) = &self.verdict {
             account.body(Arc::clone(verdict));
         }

@@ -134,6 +134,18 @@ async fn a_request_that_waits_too_long_may_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_is_not_waited_for_begins_when_the_request_came() {
+    const AGO: Duration = Duration::from_secs(3);
+    let balancer = full(in_turn(), &["http://a"]);
+    let came = now();
+    advance(AGO).await;
+    let mut first = balancer.turn_at_once(None, Some(came)).unwrap();
+    first.well();
+    assert_eq!(balancer.status()[0].latency, Some(AGO));
+    assert!(balancer.turn_at_once(None, Some(came)).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_stops_waiting_leaves_its_place_to_the_next() {
     let balancer = full(in_turn(), &["http://a"]);
     let first = turn(&balancer).await;

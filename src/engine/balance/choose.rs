@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
@@ -25,15 +25,17 @@ struct Wish<'a> {
     tried: &'a [Arc<Member>],
     /// Nobody else will do.
     at: Option<&'a Origin>,
+    /// The time, where it need not be asked for.
+    now: Option<Instant>,
 }
 
 impl<'a> Wish<'a> {
     fn new(affinity: Option<&'a Affinity>, tried: &'a [Arc<Member>]) -> Self {
-        let at = None;
         Self {
             affinity,
             tried,
-            at,
+            at: None,
+            now: None,
         }
     }
 
@@ -71,12 +73,23 @@ impl Balancer {
         self.wished(Wish::new(affinity, tried)).await
     }
 
-    /// The same where nothing has to be waited for and all is well.
+    /// A turn that need not be waited for, of a request that came at `came`, where somebody has asked
+    /// the clock then.
     #[must_use]
-    pub fn turn_at_once(self: &Arc<Self>, affinity: Option<&Affinity>) -> Option<Turn> {
-        self.is_checked()
-            .then(|| self.other_turn(affinity, &[]))
-            .flatten()
+    pub fn turn_at_once(
+        self: &Arc<Self>,
+        affinity: Option<&Affinity>,
+        came: Option<Instant>,
+    ) -> Option<Turn> {
+        if !self.is_checked() {
+            return None;
+        }
+        let anybody = Wish::new(affinity, &[]);
+        let wish = Wish {
+            now: came,
+            ..anybody
+        };
+        self.regular(&mut self.lock(), wish)
     }
 
     /// A turn with a target at `origin`, as if there were no others.
@@ -204,7 +217,7 @@ impl Balancer {
         let Set {
             members, chooser, ..
         } = set;
-        let now = self.now();
+        let now = wish.now.unwrap_or_else(|| self.now());
         if let Some(affinity) = wish.affinity {
             let own = |m: &&Arc<Member>| affinity.is_for(m) && m.is_usable() && wish.is_new(m);
             if let Some(member) = members.iter().find(own) {
