@@ -31,15 +31,19 @@ use super::websocket::handshake::Handshake;
 use super::websocket::socket::Switching;
 use super::websocket::{Stream, Switched};
 
-/// A try that brought a response head.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: ResponseBody,
-    /// What comes behind a 101.
-    pub(super) switched: Option<Switched>,
+/// A response head, and what comes behind it. Boxed, as futures keep what they hand on twice.
+#[derive(Debug)]
+pub struct Answer {
+    /// The upstream's.
+    pub status: StatusCode,
+    /// As they came, and for the client what the response policy lets through.
+    pub headers: HeaderMap,
+    /// To be read to its end, or dropped.
+    pub body: ResponseBody,
+    /// What comes behind a 101, which answers nothing but a handshake.
+    pub switched: Option<Switched>,
     /// When its head came.
-    pub(super) arrived: Instant,
+    pub arrived: Instant,
 }
 
 /// Where the next try goes.

@@ -119,7 +119,7 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
 ) {
     let mut begun = false;
     loop {
-        let batch = next_batch(&mut response.body, mailbox, !begun).await;
+        let batch = next_batch(&mut response.answer.body, mailbox, !begun).await;
         match &batch.end {
             Some(End::Failed(error)) => relay.report_interrupted(mailbox, &response.origin, error),
             Some(End::Complete) => response.origin.completed(),
@@ -127,8 +127,8 @@ pub(super) async fn pass_on<I: Item + From<Bytes> + Send + 'static>(
         }
         let ended = batch.end.is_some();
         let head = (!std::mem::replace(&mut begun, true)).then(|| Head {
-            status: response.status,
-            headers: Lines::from(&std::mem::take(&mut response.headers)),
+            status: response.answer.status,
+            headers: Lines::from(&std::mem::take(&mut response.answer.headers)),
             subprotocol: None,
             own: false,
         });

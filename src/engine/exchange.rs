@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use http::header::{
     CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
-use http::{Method, StatusCode};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use url::Position;
 
 use super::attempt::{Answer, Destination};
@@ -20,24 +20,15 @@ use super::policy::request::Framing;
 use super::relay::{Relay, Request};
 use super::report::{Observer, Provenance};
 use super::target::Target;
-use super::websocket::Switched;
 use super::websocket::handshake::Handshake;
 
-/// A response on its way to the client. Boxed, as futures keep what they hand on twice.
+/// A response on its way to the client.
 #[derive(Debug)]
 pub struct Response {
-    /// The upstream's.
-    pub status: StatusCode,
-    /// What the response policy lets through.
-    pub headers: HeaderMap,
-    /// To be read to its end, or dropped.
-    pub body: ResponseBody,
-    /// What comes behind a 101, which answers nothing but a handshake.
-    pub switched: Option<Switched>,
-    /// When its head came.
-    pub arrived: Instant,
+    /// What it is.
+    pub answer: Box<Answer>,
     /// Where it came from, for the log.
-    pub origin: Provenance,
+    pub origin: Box<Provenance>,
 }
 
 /// Octets of an answer that may not be passed on which are read so that its connection can be kept.
@@ -54,7 +45,7 @@ impl Relay {
         &self,
         mut request: Box<Request>,
         observer: &dyn Observer,
-    ) -> Result<Box<Response>, Error> {
+    ) -> Result<Response, Error> {
         self.deposit();
         request.frame();
         let mut turn = match self
@@ -180,7 +171,7 @@ impl Relay {
         request: &Request,
         origin: Provenance,
         observer: &dyn Observer,
-    ) -> Result<Box<Response>, Error> {
+    ) -> Result<Response, Error> {
         let policy = &self.response_policy;
         let filtered = match &answer.switched {
             None => policy.filter(answer.status, &mut answer.headers),
@@ -200,14 +191,10 @@ impl Relay {
         {
             answer.headers.append(SET_COOKIE, line);
         }
-        Ok(Box::new(Response {
-            status: answer.status,
-            headers: answer.headers,
-            body: answer.body,
-            switched: answer.switched,
-            arrived: answer.arrived,
-            origin,
-        }))
+        Ok(Response {
+            answer,
+            origin: Box::new(origin),
+        })
     }
 
     /// The next request, where the answer is a redirect to be followed.

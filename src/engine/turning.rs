@@ -35,7 +35,7 @@ impl Relay {
         tried: &mut Vec<Arc<Member>>,
         redirected: bool,
         observer: &dyn Observer,
-    ) -> Result<(Turn, Destination), Result<Box<Response>, Error>> {
+    ) -> Result<(Turn, Destination), Result<Response, Error>> {
         if let Ok(answer) = &mut last {
             origin.completed();
             answer.body.gather(DISCARD_LIMIT, DISCARD_TIME).await;

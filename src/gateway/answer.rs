@@ -42,7 +42,7 @@ struct Upstream {
     /// The rest.
     body: ResponseBody,
     /// Where it comes from; counted there until it is complete.
-    origin: Provenance,
+    origin: Box<Provenance>,
 }
 
 impl Answer {
@@ -58,10 +58,10 @@ impl Answer {
     #[must_use]
     pub fn upstream(
         mut first: Option<Frame<Bytes>>,
-        relayed: Box<Relayed>,
+        relayed: Relayed,
         account: Box<Account>,
     ) -> Self {
-        if relayed.body.is_ended() {
+        if relayed.answer.body.is_ended() {
             relayed.origin.completed();
             match first.map(Frame::into_data) {
                 None => return Self::new(Content::Empty, account),
@@ -71,7 +71,7 @@ impl Answer {
         }
         let upstream = Upstream {
             first,
-            body: relayed.body,
+            body: relayed.answer.body,
             origin: relayed.origin,
         };
         Self::new(Content::Upstream(Box::new(upstream)), account)

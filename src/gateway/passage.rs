@@ -149,16 +149,16 @@ impl Passage {
         if let Some(verdict) = &self.verdict {
             verdict.be_patient();
         }
-        rewrite_cookies(&mut relayed.headers, &way.route.cookie_domain);
+        rewrite_cookies(&mut relayed.answer.headers, &way.route.cookie_domain);
         let target = number_of(&way.route, &relayed);
-        let upgraded = self.upgrade.zip(relayed.switched.take());
+        let upgraded = self.upgrade.zip(relayed.answer.switched.take());
         if upgraded.is_some() {
             way.metrics.upgrades.increment();
         }
         let settings = way.route.web_sockets;
         account.arrived(
-            relayed.arrived.into_std(),
-            relayed.status,
+            relayed.answer.arrived.into_std(),
+            relayed.answer.status,
             target,
             relayed.origin.attempt().saturating_sub(1),
         );
@@ -178,14 +178,14 @@ impl Passage {
                 origin: relayed.origin,
             });
             let mut response = Response::new(Answer::whole(Bytes::new(), account));
-            *response.status_mut() = relayed.status;
-            *response.headers_mut() = relayed.headers;
+            *response.status_mut() = relayed.answer.status;
+            *response.headers_mut() = relayed.answer.headers;
             let headers = response.headers_mut();
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, protocol);
             return Ok(response);
         }
-        let first = match first_frame(&mut relayed.body).await {
+        let first = match first_frame(&mut relayed.answer.body).await {
             None => None,
             Some(Ok(frame)) => Some(frame),
             // Nothing has gone out yet: the failure can be told.
@@ -196,7 +196,10 @@ impl Passage {
                 return Ok(reply.response(account));
             }
         };
-        let (status, headers) = (relayed.status, std::mem::take(&mut relayed.headers));
+        let (status, headers) = (
+            relayed.answer.status,
+            std::mem::take(&mut relayed.answer.headers),
+        );
         let mut response = Response::new(Answer::upstream(first, relayed, account));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -42,7 +42,7 @@ pub struct Tunnel {
     /// Whose connection it is.
     pub owner: Arc<Client>,
     /// Counted with its target until the end.
-    pub origin: Provenance,
+    pub origin: Box<Provenance>,
 }
 
 /// Joins them, in a task of its own.

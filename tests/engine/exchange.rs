@@ -57,6 +57,7 @@ async fn the_last_answer_arrives_whole() {
     );
     let response = response.unwrap();
     let lines: Vec<_> = response
+        .answer
         .headers
         .iter()
         .map(|(n, v)| (n.as_str(), v.as_bytes()))
@@ -65,7 +66,10 @@ async fn the_last_answer_arrives_whole() {
         lines,
         [("retry-after", &b"7"[..]), ("content-length", b"4")]
     );
-    assert_eq!(crate::support::read(response.body).await.unwrap(), b"busy");
+    assert_eq!(
+        crate::support::read(response.answer.body).await.unwrap(),
+        b"busy"
+    );
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn served(
     relay: &Relay,
     request: Box<Request>,
     serve: impl AsyncFnOnce(Arc<Call>),
-) -> Result<Box<Response>, Error> {
+) -> Result<Response, Error> {
     let observer = mailbox();
     let mut exchange = std::pin::pin!(relay.exchange(request, &*observer));
     assert!(poll_once(exchange.as_mut()).await.is_pending());
@@ -63,8 +63,8 @@ async fn a_call_carries_the_request() {
         call.response.finish();
     });
     let response = response.await.unwrap();
-    assert_eq!(response.status, 201);
-    assert_eq!(read(response.body).await.unwrap(), b"made");
+    assert_eq!(response.answer.status, 201);
+    assert_eq!(read(response.answer.body).await.unwrap(), b"made");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_call_that_fails_after_its_head_cuts_the_body() {
         settle().await;
         call.fail(Error::new(Kind::Read, "broken"));
     });
-    let failure = read(response.await.unwrap().body).await.unwrap_err();
+    let failure = read(response.await.unwrap().answer.body).await.unwrap_err();
     assert_eq!(failure.kind(), Kind::Read);
 }
 
@@ -105,8 +105,8 @@ async fn a_second_answer_changes_nothing() {
         call.respond(StatusCode::BAD_GATEWAY, HeaderMap::new());
     });
     let response = response.await.unwrap();
-    assert_eq!(response.status, 200);
-    assert_eq!(read(response.body).await.unwrap(), b"");
+    assert_eq!(response.answer.status, 200);
+    assert_eq!(read(response.answer.body).await.unwrap(), b"");
 }
 
 #[tokio::test]
@@ -150,6 +150,6 @@ async fn the_policies_hold_for_answers_of_this_process_too() {
         call.response.finish();
     });
     let response = response.await.unwrap();
-    let names: Vec<_> = response.headers.keys().collect();
+    let names: Vec<_> = response.answer.headers.keys().collect();
     assert_eq!(names, ["x-end"]);
 }

@@ -238,8 +238,8 @@ async fn an_answer_before_the_upload_is_complete_ends_the_connection() {
         peer
     });
     let response = response.unwrap();
-    assert_eq!(response.status, 413);
-    assert_eq!(read(response.body).await.unwrap(), b"big");
+    assert_eq!(response.answer.status, 413);
+    assert_eq!(read(response.answer.body).await.unwrap(), b"big");
     assert!(
         !peer.ended().await.ends_with(b"0\r\n\r\n"),
         "the upload must not look complete"

@@ -176,8 +176,10 @@ pub(crate) async fn fetch(relay: &Relay, request: Box<Request>) -> Result<(u16, 
         .exchange(request, &*mailbox())
         .await
         .map_err(|error| error.kind())?;
-    let body = read(response.body).await.map_err(|error| error.kind())?;
-    Ok((response.status.as_u16(), body))
+    let body = read(response.answer.body)
+        .await
+        .map_err(|error| error.kind())?;
+    Ok((response.answer.status.as_u16(), body))
 }
 
 pub(crate) async fn read(mut body: ResponseBody) -> Result<Vec<u8>, Error> {

@@ -10,6 +10,7 @@ use super::message::Message;
 use super::peer::Peer;
 use super::socket::SocketPeer;
 use super::{Stream, Switched};
+use crate::engine::attempt::Answer;
 use crate::engine::deliver::{Ending, ExchangeMailbox, Head, fail, pass_on};
 use crate::engine::exchange::Response;
 use crate::engine::lines::Lines;
@@ -71,7 +72,7 @@ async fn open(
     relay: &Relay,
     request: Box<Request>,
     inbox: &Inbox,
-) -> Option<(Box<dyn Peer + Send>, Provenance)> {
+) -> Option<(Box<dyn Peer + Send>, Box<Provenance>)> {
     let exchange = relay.exchange(request, inbox);
     let mut response = match unless_aborted(inbox, exchange).await? {
         Ok(response) => response,
@@ -83,7 +84,7 @@ async fn open(
     let Some(Switched {
         subprotocol,
         stream,
-    }) = response.switched.take()
+    }) = response.answer.switched.take()
     else {
         let refusal = pass_on(relay, &mut response, inbox);
         unless_aborted(inbox, refusal).await;
@@ -101,12 +102,10 @@ async fn open(
             }
         },
     };
-    let Response {
-        status,
-        headers,
-        origin,
-        ..
-    } = *response;
+    let Response { answer, origin } = response;
+    let Answer {
+        status, headers, ..
+    } = *answer;
     // What follows may last for days.
     origin.completed();
     inbox.publish(|contents| {
