@@ -76,7 +76,9 @@ impl Relay {
             return Box::pin(call).await;
         }
         let repeatable = is_idempotent(&request.method);
-        let mut freshness = if repeatable && !request.body.is_arriving() {
+        let mut freshness = if request.handshake.is_some() {
+            Freshness::New
+        } else if repeatable && !request.body.is_arriving() {
             Freshness::Any
         } else {
             Freshness::Checked
@@ -86,12 +88,17 @@ impl Relay {
         let mut body = Some(body);
         loop {
             let origin = to.target.origin();
-            let mut lease = match &request.handshake {
-                None => match pool.lease_kept(origin, freshness) {
-                    Some(lease) => lease,
-                    None => Box::pin(pool.lease(origin, freshness)).await?,
-                },
-                Some(_) => Box::pin(pool.lease_for_upgrade(origin)).await?,
+            let mut begun = Instant::now();
+            let mut lease = match pool.lease_kept(origin, freshness, begun) {
+                Some(lease) => lease,
+                None => {
+                    let lease = match &request.handshake {
+                        None => Box::pin(pool.lease(origin, freshness)).await?,
+                        Some(_) => Box::pin(pool.lease_for_upgrade(origin)).await?,
+                    };
+                    begun = Instant::now();
+                    lease
+                }
             };
             let reused = lease.is_reused();
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {
@@ -99,7 +106,7 @@ impl Relay {
             };
             let keep = may_repeat || (repeatable && reused);
             let sending = send(&mut lease, request, to, this_body, keep);
-            let result = head(self.config.timeouts.read, &mut lease, sending).await;
+            let result = head(self.config.timeouts.read, begun, &mut lease, sending).await;
             let head =
                 result.and_then(|result| arrived(lease.socket(), &mut request.headers, result));
             match head {
@@ -140,10 +147,11 @@ struct Sending<F> {
 /// it, or of interim responses, come within `idle`. No `async fn`, which keeps its arguments twice.
 fn head<F: Future<Output = sender::Answer> + Unpin>(
     idle: Option<Duration>,
+    begun: Instant,
     lease: &mut Lease,
     mut sending: Result<Sending<F>, Error>,
 ) -> impl Future<Output = Result<sender::Answer, Error>> {
-    let mut silent_at = None;
+    let mut sent_at = begun;
     poll_fn(move |context| {
         let Sending { upload, response } = match &mut sending {
             Ok(sending) => sending,
@@ -155,17 +163,16 @@ fn head<F: Future<Output = sender::Answer> + Unpin>(
         if let Some(taken) = upload {
             ready!(taken.as_mut().poll(context));
             *upload = None;
+            sent_at = Instant::now();
         }
         let Some(idle) = idle else {
             return Poll::Pending;
         };
-        let silent_at = silent_at.get_or_insert_with(|| Instant::now() + idle);
         loop {
-            ready!(poll_due(lease.timer(), *silent_at, context));
-            if let Some(socket) = lease.socket() {
-                *silent_at = (*silent_at).max(socket.active_at() + idle);
-            }
-            if *silent_at <= Instant::now() {
+            let active_at = lease.socket().map(Socket::active_at);
+            let silent_at = active_at.map_or(sent_at, |at| at.max(sent_at)) + idle;
+            ready!(poll_due(lease.timer(), silent_at, context));
+            if silent_at <= Instant::now() {
                 let error = Error::new(Kind::ReadTimeout, "no answer in time");
                 return Poll::Ready(Err(error));
             }

@@ -80,19 +80,21 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A kept connection to `origin` that can be used without waiting, where there is one.
+    /// A kept connection to `origin` that can be used without waiting, where there is one; it is
+    /// `now`.
     #[must_use]
     pub fn lease_kept(
         self: &Arc<Self>,
         origin: &Arc<Origin>,
         freshness: Freshness,
+        now: Instant,
     ) -> Option<Lease> {
         if freshness == Freshness::New || self.shares(origin) {
             return None;
         }
         let slot = Slot::free(self)?;
         loop {
-            let (kept, origin) = self.take_idle(origin, Kept::is_awake)?;
+            let (kept, origin) = self.take_idle(origin, now, Kept::is_awake)?;
             if let Kept::Awake(connection) = kept
                 && let Some(connection) = open(connection, freshness)
             {
@@ -159,7 +161,7 @@ impl Pool {
         freshness: Freshness,
     ) -> Option<(Connection, Arc<Origin>)> {
         loop {
-            let (kept, origin) = self.take_idle(origin, |_| true)?;
+            let (kept, origin) = self.take_idle(origin, Instant::now(), |_| true)?;
             let mut connection = match kept {
                 Kept::Awake(connection) => connection,
                 Kept::Resting(resting) => match resting.wake().await {
@@ -180,9 +182,9 @@ impl Pool {
     fn take_idle(
         &self,
         origin: &Arc<Origin>,
+        now: Instant,
         fit: impl Fn(&Kept) -> bool,
     ) -> Option<(Kept, Arc<Origin>)> {
-        let now = Instant::now();
         let mut idle = self.lock();
         loop {
             let at = idle
