@@ -257,6 +257,6 @@ mod tests {
     /// Every stream that is open holds one of these, and every request moves one.
     #[test]
     fn an_exchange_is_small() {
-        assert!(size(deliver) <= 1344, "{}", size(deliver));
+        assert!(size(deliver) <= 440, "{}", size(deliver));
     }
 }
