@@ -161,7 +161,8 @@ impl<'a> Session<'a> {
     fn poll_outbound(&mut self, context: &mut Context<'_>, now: Instant) -> Option<Outcome> {
         let mut sent = 0;
         let mut more = true;
-        while more && self.peer.poll_ready(context).is_ready() {
+        // Asked behind the last message, too, as it brings a large one on its way.
+        while self.peer.poll_ready(context).is_ready() && more {
             if sent > MESSAGE {
                 // The other direction wants its turn.
                 context.waker().wake_by_ref();
