@@ -1,12 +1,14 @@
 //! Reads an ASGI scope, with what servers and frameworks make of it.
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::engine::policy::path::{ScopePath, below_mount};
-use crate::engine::policy::request::{BadRequest, Connection};
+use crate::engine::policy::request::{BadRequest, Connection, Line};
 use crate::engine::relay::{Inbound, Relay, Request};
 
 /// What the scope tells beside the request itself.
@@ -44,7 +46,7 @@ pub(crate) fn read_handshake(scope: &Bound<'_, PyDict>, relay: &Relay) -> Read {
 fn read_with(
     scope: &Bound<'_, PyDict>,
     method: &str,
-    prepare: impl FnOnce(&Inbound<'_, (&[u8], &[u8])>) -> Result<Request, BadRequest>,
+    prepare: impl FnOnce(&Inbound<'_, ClientLine<'_>>) -> Result<Request, BadRequest>,
 ) -> Read {
     let py = scope.py();
     let path = text(scope, intern!(py, "path"))?;
@@ -65,10 +67,20 @@ fn read_with(
     let version = text(scope, intern!(py, "http_version"))?;
     let client = client_address(scope)?;
     let headers = header_lines(scope)?;
-    let lines: Vec<(&[u8], &[u8])> = headers
-        .iter()
-        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-        .collect();
+    let values = values(&headers);
+    let mut rest = &*values;
+    let lines = headers.iter().map(|(name, value)| {
+        let (value, behind) = rest
+            .split_at_checked(value.as_bytes().len())
+            .unwrap_or_default();
+        rest = behind;
+        ClientLine {
+            name: name.as_bytes(),
+            value,
+            values: &values,
+        }
+    });
+    let lines: Vec<_> = lines.collect();
     let multiplexed = match &version {
         Some(version) => matches!(version.to_str()?, "2" | "2.0" | "3" | "3.0"),
         None => false,
@@ -176,9 +188,44 @@ fn client_address<'py>(scope: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py,
     Ok(host.filter(|host| !host.is_empty().unwrap_or(true)))
 }
 
-type Line<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+type Pair<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
-fn header_lines<'py>(scope: &Bound<'py, PyDict>) -> PyResult<Vec<Line<'py>>> {
+/// A header line whose value is a piece of one block with all of them: the engine's thread gives
+/// back one, and a copy for another try takes none.
+struct ClientLine<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    values: &'a Bytes,
+}
+
+impl Line for ClientLine<'_> {
+    fn octets(&self) -> &[u8] {
+        self.value
+    }
+
+    fn is_named(&self, name: &HeaderName) -> bool {
+        (self.name, self.value).is_named(name)
+    }
+
+    fn name(&self) -> Result<HeaderName, BadRequest> {
+        (self.name, self.value).name()
+    }
+
+    fn value(&self) -> Result<HeaderValue, BadRequest> {
+        let value = self.values.slice_ref(self.value);
+        HeaderValue::from_maybe_shared(value).map_err(|_| BadRequest::Header)
+    }
+}
+
+/// The values of all lines, one behind another.
+fn values(lines: &[Pair<'_>]) -> Bytes {
+    let values = lines.iter().map(|(_, value)| value.as_bytes());
+    let mut all = Vec::with_capacity(values.clone().map(<[u8]>::len).sum());
+    values.for_each(|value| all.extend_from_slice(value));
+    Bytes::from(all)
+}
+
+fn header_lines<'py>(scope: &Bound<'py, PyDict>) -> PyResult<Vec<Pair<'py>>> {
     let Some(headers) = scope.get_item(intern!(scope.py(), "headers"))? else {
         return Ok(Vec::new());
     };
