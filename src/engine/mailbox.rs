@@ -316,7 +316,9 @@ impl<Head, Note, I> State<Head, Note, I> {
 
     fn may_read(&self) -> bool {
         let [before, last] = self.taken;
-        before + last + self.contents.size + READ_BUFFER <= WAITING
+        // An upstream in this process may have one chunk that is larger than all of it.
+        let waits_for_more = last == 0 && self.contents.size == 0;
+        waits_for_more || before + last + self.contents.size + READ_BUFFER <= WAITING
     }
 }
 

@@ -126,6 +126,19 @@ fn what_the_server_may_still_hold_counts() {
 }
 
 #[test]
+fn a_chunk_that_is_larger_than_all_stops_nothing_for_good() {
+    let waker = Alarm::new().waker();
+    let mut context = Context::from_waker(&waker);
+    let mailbox = Letters::new(Doorbell::new(|| {}));
+    mailbox.publish(|contents| contents.push(Bytes::from(vec![0; 2 * WAITING])));
+    assert!(!mailbox.poll_room(&mut context));
+    assert!(mailbox.take().is_some());
+    assert!(!mailbox.poll_room(&mut context));
+    assert!(mailbox.take().is_none());
+    assert!(mailbox.poll_room(&mut context));
+}
+
+#[test]
 fn messages_of_any_size_have_room_in_an_empty_mailbox() {
     let alarm = Alarm::new();
     let waker = alarm.waker();
