@@ -228,6 +228,8 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
             return false;
         }
         state.parked.add(key);
+        state.hand_over(0);
+        make_room(state);
         true
     }
 

@@ -63,7 +63,8 @@ impl Peer for MemoryPeer {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match self.link.inbox.poll_room(context) || self.link.outbox.has_ended() {
+        let (_, room) = self.link.inbox.poll(context);
+        match room || self.link.outbox.has_ended() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
