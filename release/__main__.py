@@ -23,7 +23,7 @@ WORK = ROOT / "target" / "release-profile"
 
 EVEN = "-Cllvm-args=-pgso=false"
 """Without it LLVM compiles for size what is not among the hottest, however often it runs: sixteen
-times a request it copied a hundred octets by `rep movs`, which takes some ten nanoseconds to begin."""
+times a request it copied a hundred octets by `rep movs`, which takes some 10 ns to begin."""
 
 
 def say(what: str) -> None:
