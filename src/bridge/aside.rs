@@ -1,10 +1,10 @@
 //! What comes beside heads, bodies and messages: flags of how far it is, and what waits until it is
 //! asked for.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::convert::event_fields;
 use super::memory::Call;

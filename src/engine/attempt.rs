@@ -299,6 +299,7 @@ fn message(
 mod tests {
     use http::Method;
     use http::header::{HOST, HeaderValue};
+    use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
     use tokio::io::duplex;
 
@@ -306,7 +307,6 @@ mod tests {
     use crate::engine::body::Source;
     use crate::engine::policy::request::Framing;
     use crate::engine::upstream::sender::Sender;
-    use hyper::client::conn::http1;
 
     #[tokio::test]
     async fn headers_that_were_not_sent_come_back() -> Result<(), Box<dyn std::error::Error>> {

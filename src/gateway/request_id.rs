@@ -1,5 +1,6 @@
 //! Names for requests that have none.
 
+use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
 /// A name that no other request has: 128 bits by chance, in hexadecimal digits.
@@ -9,13 +10,10 @@ pub fn new() -> HeaderValue {
     HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
 }
 
-/// Its hexadecimal digits, by arithmetic that the compiler does for all of them at once.
+/// Its hexadecimal digits.
 fn digits(number: u128) -> [u8; 32] {
-    let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
     let mut digits = [0; 32];
-    for (pair, octet) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        pair.copy_from_slice(&[digit(octet >> 4), digit(octet & 15)]);
-    }
+    HEXLOWER.encode_mut(&number.to_be_bytes(), &mut digits);
     digits
 }
 

@@ -140,7 +140,7 @@ impl Pool {
     /// # Errors
     /// What [`Connector::connect`] reports.
     pub async fn lease_for_upgrade(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
-        let connection = Box::pin(self.connector.connect(origin, Purpose::Upgrade)).await?;
+        let connection = self.connector.connect(origin, Purpose::Upgrade).await?;
         Ok(Lease::of(connection, Arc::clone(origin), None, false))
     }
 

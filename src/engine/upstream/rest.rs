@@ -52,6 +52,7 @@ type Call = oneshot::Receiver<oneshot::Sender<Awake>>;
 /// What a connection is used with until it rests.
 #[derive(Debug)]
 pub(super) struct Awake {
+    /// Dropped first, as with a [`Connection`].
     pub(super) rest: Rest,
     pub(super) sender: http1::SendRequest<RequestBody>,
 }
