@@ -67,7 +67,7 @@ def left_upstream(bulk: Bulk, upstream: Upstream) -> int:
 def reached_client(bulk: Bulk, client: Client) -> int:
     """How much of a download the server has put into its socket."""
     (_, port), (_, server_port) = client.sock.getsockname(), client.sock.getpeername()
-    return bulk.received + buffered(server_port, port)
+    return bulk.received + client.reader.pending + buffered(server_port, port)
 
 
 def left_client(bulk: Bulk, client: Client) -> int:

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::doorbell::{Doorbell, Waiting};
 use super::error::Error;
-use super::upstream::connect::READ_BUFFER;
+use super::upstream::socket::READ_BUFFER;
 
 /// Octets that wait in a mailbox before the engine stops reading from the upstream. It goes on
 /// when a quarter of them is gone, so that it is not woken for each small message. Less than one
@@ -25,8 +25,12 @@ pub const CHUNK_COST: usize = 64;
 pub const MESSAGE: usize = 192 * 1024;
 
 /// Octets of a body that may wait for a client that does not read: here, with whoever sends the last
-/// message, and in the server's buffer, which may still hold the one before.
+/// message, and in the server's buffer, which may still hold the one before and [`UNPAUSED`] more.
 pub const WAITING: usize = 1024 * 1024;
+
+/// Octets that may wait in a server's buffer while it takes the next message all the same: asyncio's
+/// high-water mark, which uvloop and the servers on both leave as it is.
+pub const UNPAUSED: usize = 64 * 1024;
 
 /// What a mailbox holds many of: octets of a body, or messages.
 pub trait Item {
@@ -320,7 +324,8 @@ impl<Head, Note, I> State<Head, Note, I> {
         let [before, last] = self.taken;
         // An upstream in this process may have one chunk that is larger than all of it.
         let waits_for_more = last == 0 && self.contents.size == 0;
-        waits_for_more || before + last + self.contents.size + READ_BUFFER <= WAITING
+        let waiting = UNPAUSED + before + last + self.contents.size;
+        waits_for_more || waiting + READ_BUFFER <= WAITING
     }
 }
 

@@ -10,7 +10,7 @@ use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::mailbox::{CAPACITY, Contents, End, Mailbox};
 use asgi_relay::engine::relay::Relay;
 use asgi_relay::engine::report::Note;
-use asgi_relay::engine::upstream::connect::READ_BUFFER;
+use asgi_relay::engine::upstream::socket::READ_BUFFER;
 use tokio::sync::Notify;
 
 use crate::support::{Peer, Upstream, config, ok, relay, settle, spawn};

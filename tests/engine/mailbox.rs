@@ -8,8 +8,8 @@ use std::thread;
 
 use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::error::{Error, Kind};
-use asgi_relay::engine::mailbox::{CAPACITY, End, MESSAGE, Mailbox, WAITING};
-use asgi_relay::engine::upstream::connect::READ_BUFFER;
+use asgi_relay::engine::mailbox::{CAPACITY, End, MESSAGE, Mailbox, UNPAUSED, WAITING};
+use asgi_relay::engine::upstream::socket::READ_BUFFER;
 use bytes::Bytes;
 
 use crate::support::{Alarm, counting_doorbell};
@@ -103,7 +103,7 @@ fn a_full_mailbox_has_room_again_once_a_quarter_of_it_is_free() {
 fn what_the_server_may_still_hold_counts() {
     for (octets, has_room) in [
         (READ_BUFFER, true),
-        ((WAITING - READ_BUFFER) / 2 + 1, false),
+        ((WAITING - UNPAUSED - READ_BUFFER) / 2 + 1, false),
     ] {
         let alarm = Alarm::new();
         let waker = alarm.waker();

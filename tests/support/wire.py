@@ -42,6 +42,11 @@ class Reader:
         self._buffer = bytearray()
         self._transcript = bytearray()
 
+    @property
+    def pending(self) -> int:
+        """Octets that have been taken off the socket already and not been consumed."""
+        return len(self._buffer)
+
     def take_pending(self) -> bytes:
         """What has been taken off the socket already and not been consumed."""
         return self._take(len(self._buffer))

@@ -24,11 +24,6 @@ use crate::engine::error::{Error, Kind};
 use crate::engine::target::{Endpoint, Origin};
 use crate::engine::timer::Timer;
 
-/// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
-/// ahead of whoever takes the body, and as little as 8 KiB where less comes. A third of what may
-/// wait for a client that does not read: each message wakes two threads, so they are to be large.
-pub const READ_BUFFER: usize = 340 * 1024;
-
 const NOT_IN_TIME: &str = "not connected in time";
 
 /// What is spoken over with TLS. Boxed: a connection's task would have room for it besides hyper.

@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::AbortHandle;
 
-use super::connect::{Connection, READ_BUFFER, SecureIo};
+use super::connect::{Connection, SecureIo};
 use super::sender::Sender;
-use super::socket::{Socket, SocketIo};
+use super::socket::{READ_BUFFER, Socket, SocketIo};
 use crate::engine::body::RequestBody;
 
 /// Header lines up to which hyper keeps room for them on the stack.

@@ -25,6 +25,12 @@ use crate::engine::timer::Timer;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
+/// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
+/// ahead of whoever takes the body, and as little as 8 KiB where less comes. Three of them and what
+/// the server holds beside them are what may wait for a client that does not read: each message
+/// wakes two threads, so they are to be large.
+pub const READ_BUFFER: usize = 320 * 1024;
+
 /// Octets before the response head where nothing bounds them.
 const UNBOUNDED: usize = usize::MAX;
 
@@ -236,6 +242,19 @@ fn is_deaf(kind: io::ErrorKind) -> bool {
     )
 }
 
+/// Reads a [`READ_BUFFER`] at most. hyper's buffer, which should not be larger, doubles when it grows.
+fn poll_read_part(
+    stream: Pin<&mut ReadHalf>,
+    context: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(READ_BUFFER));
+    let read = stream.poll_read(context, &mut part);
+    let come = part.filled().len();
+    buffer.advance(come);
+    read
+}
+
 impl AsyncRead for SocketIo {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -248,7 +267,11 @@ impl AsyncRead for SocketIo {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let stream = Pin::new(&mut this.stream);
+        let read = match buffer.remaining() {
+            ..=READ_BUFFER => stream.poll_read(context, buffer),
+            _ => poll_read_part(stream, context, buffer),
+        };
         let room = socket.head_room.load(Ordering::Acquire);
         if room != UNBOUNDED && read.is_ready() {
             socket.is_active();
@@ -363,6 +386,22 @@ mod tests {
         drop(far);
         poll_fn(|context| io.poll_readable(context)).await;
         assert!(!is_at_rest(&io).await, "it has ended");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_at_once_than_may_be() -> io::Result<()> {
+        let (mut io, far) = connected().await?;
+        let mut far = far.into_std()?;
+        let octets = vec![0; 64 * 1024];
+        let mut buffer = vec![0; 2 * READ_BUFFER];
+        let mut most = 0;
+        // The system's own buffers grow while much goes through them.
+        for _ in 0..100 {
+            while std::io::Write::write(&mut far, &octets).is_ok() {}
+            most = most.max(io.read(&mut buffer).await?);
+        }
+        assert!(most <= READ_BUFFER, "{most}");
         Ok(())
     }
 
