@@ -112,6 +112,9 @@ def busy_loop_in_a_daemon_thread(relay: Relay) -> None:
 
 
 def signal_of_the_terminal(relay: Relay) -> None:
+    # Whoever runs the tests as a background job of a shell has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     async def main() -> None:
         await opened(relay)
         os.kill(os.getpid(), signal.SIGINT)
