@@ -102,7 +102,7 @@ fn a_full_mailbox_has_room_again_once_a_quarter_of_it_is_free() {
 #[test]
 fn what_the_server_may_still_hold_counts() {
     for (octets, has_room) in [
-        (READ_BUFFER, true),
+        ((WAITING - UNPAUSED - READ_BUFFER) / 2, true),
         ((WAITING - UNPAUSED - READ_BUFFER) / 2 + 1, false),
     ] {
         let alarm = Alarm::new();

@@ -26,10 +26,10 @@ use crate::engine::timer::Timer;
 const UNSENT: u32 = 128 * 1024;
 
 /// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
-/// ahead of whoever takes the body, and as little as 8 KiB where less comes. Three of them and what
+/// ahead of whoever takes the body, and as little as 8 KiB where less comes. Two of them and what
 /// the server holds beside them are what may wait for a client that does not read: each message
 /// wakes two threads, so they are to be large.
-pub const READ_BUFFER: usize = 320 * 1024;
+pub const READ_BUFFER: usize = 480 * 1024;
 
 /// Octets before the response head where nothing bounds them.
 const UNBOUNDED: usize = usize::MAX;
