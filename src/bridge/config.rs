@@ -238,26 +238,23 @@ pub(crate) fn kind_named(name: &str) -> PyResult<Kind> {
     found.ok_or_else(|| PyValueError::new_err(format!("{name:?} names no failure of an exchange")))
 }
 
-/// Header lines from Python: an iterable of pairs of bytes.
-pub(crate) fn pairs<'py>(
+/// Reads header lines from Python, an iterable of pairs of bytes.
+pub(crate) fn each_pair<'py>(
     lines: &Bound<'py, PyAny>,
-) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
-    let mut found = Vec::with_capacity(lines.len().unwrap_or(16));
-    let mut add = |line: Bound<'py, PyAny>| -> PyResult<()> {
-        let pair = match line.cast::<PyTuple>() {
+    mut read: impl FnMut(&Bound<'py, PyBytes>, &Bound<'py, PyBytes>) -> PyResult<()>,
+) -> PyResult<()> {
+    let mut visit = |line: Bound<'py, PyAny>| -> PyResult<()> {
+        let (name, value) = match line.cast::<PyTuple>() {
             Ok(pair) => (pair.get_item(0)?, pair.get_item(1)?),
             Err(_) => (line.get_item(0)?, line.get_item(1)?),
         };
-        let bytes = |item: Bound<'py, PyAny>| {
-            item.cast_into::<PyBytes>()
-                .map_err(|_| PyTypeError::new_err("headers must be pairs of bytes"))
-        };
-        found.push((bytes(pair.0)?, bytes(pair.1)?));
-        Ok(())
+        match (name.cast::<PyBytes>(), value.cast::<PyBytes>()) {
+            (Ok(name), Ok(value)) => read(name, value),
+            _ => Err(PyTypeError::new_err("headers must be pairs of bytes")),
+        }
     };
     match lines.cast::<PyList>() {
-        Ok(list) => list.iter().try_for_each(&mut add)?,
-        Err(_) => lines.try_iter()?.try_for_each(|line| add(line?))?,
+        Ok(list) => list.iter().try_for_each(&mut visit),
+        Err(_) => lines.try_iter()?.try_for_each(|line| visit(line?)),
     }
-    Ok(found)
 }

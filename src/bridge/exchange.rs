@@ -17,6 +17,7 @@ use crate::engine::body::Source;
 use crate::engine::deliver::ExchangeMailbox;
 use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::Mailbox;
+use crate::engine::packed::Packed;
 use crate::engine::policy::request::Framing;
 use crate::engine::relay::{InFlight, Request};
 use crate::engine::runtime::{Job, Runtime};
@@ -77,6 +78,31 @@ impl Exchange {
             BodyPlan::None => pending.submit(Arc::clone(&mailbox)),
             BodyPlan::First | BodyPlan::Stream => state.pending = Some(pending),
         }
+        Self::with(port, mailbox, downstream, (framing, plan), state)
+    }
+
+    /// An exchange without a body, submitted as it is: the engine's thread prepares the request.
+    pub(crate) fn prepare(
+        port: Py<Port>,
+        started: Started,
+        packed: Packed,
+        downstream: Downstream,
+    ) -> Self {
+        let mailbox = Mailbox::new(port.get().doorbell());
+        let in_flight = started.relay.enter(Arc::clone(&mailbox) as _);
+        let job = Job::Prepare(in_flight, packed, Arc::clone(&mailbox));
+        started.runtime.enqueue(job);
+        let body = (Framing::None, BodyPlan::None);
+        Self::with(port, mailbox, downstream, body, State::default())
+    }
+
+    fn with(
+        port: Py<Port>,
+        mailbox: Arc<ExchangeMailbox>,
+        downstream: Downstream,
+        (framing, plan): (Framing, BodyPlan),
+        state: State,
+    ) -> Self {
         let inner = Inner {
             port,
             mailbox,
@@ -119,13 +145,8 @@ impl BodyPlan {
             Framing::Length(0) => Self::None,
             Framing::Length(_) => Self::First,
             Framing::Chunked => Self::Stream,
-            // Where nothing announces a body, HTTP/1 has none; but HTTP/2 needs no announcement,
-            // and some test clients make none for the methods that usually have one.
-            Framing::None if downstream.multiplexed => Self::First,
-            Framing::None => match request.method.as_str() {
-                "POST" | "PUT" | "PATCH" => Self::First,
-                _ => Self::None,
-            },
+            Framing::None if downstream.may_have_body => Self::First,
+            Framing::None => Self::None,
         }
     }
 }

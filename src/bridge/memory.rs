@@ -8,7 +8,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyList};
 
-use super::config::{kind_named, pairs};
+use super::config::{each_pair, kind_named};
 use super::convert::{header, octets};
 use super::port::Port;
 use super::websocket::WebSocket;
@@ -58,7 +58,7 @@ impl Call {
         PyBytes::new(py, target.as_bytes())
     }
 
-    /// `(name, value)` pairs of bytes.
+    /// `(name, value)` each_pair of bytes.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let lines = self.call.head.headers.iter();
@@ -131,10 +131,11 @@ impl Call {
         let status = StatusCode::from_u16(status)
             .map_err(|_| PyValueError::new_err(format!("{status} is no HTTP status")))?;
         let mut map = HeaderMap::new();
-        for (name, value) in pairs(headers)? {
+        each_pair(headers, |name, value| {
             let (name, value) = header(name.as_bytes(), value.as_bytes())?;
             map.append(name, value);
-        }
+            Ok(())
+        })?;
         self.call.respond(status, map);
         Ok(())
     }

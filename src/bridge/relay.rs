@@ -12,7 +12,6 @@ use super::balance::{Changes, Defaults, TargetParts, status_of};
 use super::config::Settings;
 use super::exchange::Exchange;
 use super::port::Port;
-use super::scope::Downstream;
 use super::waiting::{Drain, Round};
 use super::websocket::WebSocket;
 use super::{REGISTRY, generation, scope};
@@ -135,16 +134,17 @@ impl Relay {
     }
 }
 
-/// A request that can be passed on, with its preference.
-fn preferring(
-    read: Result<(Box<Request>, Downstream), engine::policy::request::BadRequest>,
+/// A request that can be passed on, with its preference. Boxed, as it is handed on several times.
+fn prepared(
+    request: Result<Request, engine::policy::request::BadRequest>,
     prefer: Option<String>,
-) -> PyResult<(Box<Request>, Downstream)> {
-    let (mut request, downstream) = read.map_err(|error| BadRequest::new_err(error.to_string()))?;
+) -> PyResult<Box<Request>> {
+    let request = request.map_err(|error| BadRequest::new_err(error.to_string()))?;
+    let mut request = Box::new(request);
     if let Some(url) = prefer {
         request.prefer(url);
     }
-    Ok((request, downstream))
+    Ok(request)
 }
 
 fn engine(config: &Config) -> PyResult<Arc<engine::relay::Relay>> {
@@ -282,8 +282,8 @@ impl Relay {
         self.started().map(drop)
     }
 
-    /// An exchange for a request, with the target `prefer` where that is fit for it; raises
-    /// `BadRequest` for one that cannot be passed on.
+    /// An exchange for a request, with the target `prefer` where that is fit for it. Where it cannot
+    /// be passed on, raises `BadRequest`, or has its text for an answer.
     #[pyo3(signature = (scope, port, prefer=None))]
     fn start(
         &self,
@@ -292,8 +292,12 @@ impl Relay {
         prefer: Option<String>,
     ) -> PyResult<Exchange> {
         let started = self.started()?;
-        let read = scope::read(scope, &started.relay)?;
-        let (request, downstream) = preferring(read, prefer)?;
+        let (packed, downstream) = scope::read(scope)?;
+        if !downstream.may_have_body && prefer.is_none() {
+            return Ok(Exchange::prepare(port, started, packed, downstream));
+        }
+        let request = packed.read(|inbound| started.relay.prepare(inbound));
+        let request = prepared(request, prefer)?;
         Ok(Exchange::new(port, started, request, downstream))
     }
 
@@ -306,8 +310,10 @@ impl Relay {
         prefer: Option<String>,
     ) -> PyResult<WebSocket> {
         let started = self.started()?;
-        let read = scope::read_handshake(scope, &started.relay)?;
-        let (request, downstream) = preferring(read, prefer)?;
+        let (packed, downstream, subprotocols) = scope::read_handshake(scope)?;
+        let relay = &started.relay;
+        let request = packed.read(|inbound| relay.prepare_handshake(inbound, subprotocols));
+        let request = prepared(request, prefer)?;
         Ok(WebSocket::open(port, started, request, downstream))
     }
 

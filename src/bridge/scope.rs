@@ -1,53 +1,47 @@
 //! Reads an ASGI scope, with what servers and frameworks make of it.
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use super::config::each_pair;
+use crate::engine::packed::Packed;
 use crate::engine::policy::path::{ScopePath, below_mount};
-use crate::engine::policy::request::{BadRequest, Connection, Line};
-use crate::engine::relay::{Inbound, Relay, Request};
+use crate::engine::policy::request::Connection;
 
 /// What the scope tells beside the request itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Downstream {
-    /// HTTP/2 or newer: a body needs no announcement.
-    pub(crate) multiplexed: bool,
     /// The server puts its own Date and Server on every response, whatever the app sends.
     pub(crate) adds_date: bool,
+    /// There may be a body: one is announced, or need not be.
+    pub(crate) may_have_body: bool,
 }
 
-/// The request is boxed, as it is handed on several times.
-type Read = PyResult<Result<(Box<Request>, Downstream), BadRequest>>;
-
-/// Makes the upstream's request from an `http` scope.
-pub(crate) fn read(scope: &Bound<'_, PyDict>, relay: &Relay) -> Read {
+/// An `http` scope's request.
+pub(crate) fn read(scope: &Bound<'_, PyDict>) -> PyResult<(Packed, Downstream)> {
     let method = text(scope, intern!(scope.py(), "method"))?;
     let method = method.ok_or_else(|| PyKeyError::new_err("method"))?;
-    read_with(scope, method.to_str()?, |inbound| relay.prepare(inbound))
+    read_with(scope, method.to_str()?)
 }
 
-/// Makes the upstream's handshake from a `websocket` scope.
-pub(crate) fn read_handshake(scope: &Bound<'_, PyDict>, relay: &Relay) -> Read {
+/// A `websocket` scope's handshake, and the subprotocols that the client offers.
+pub(crate) fn read_handshake(
+    scope: &Bound<'_, PyDict>,
+) -> PyResult<(Packed, Downstream, Vec<String>)> {
     let subprotocols = match scope.get_item(intern!(scope.py(), "subprotocols"))? {
         Some(offers) if !offers.is_none() => offers
             .extract()
             .map_err(|_| PyTypeError::new_err("scope['subprotocols'] is not a list of str"))?,
         _ => Vec::new(),
     };
-    read_with(scope, "GET", |inbound| {
-        relay.prepare_handshake(inbound, subprotocols)
-    })
+    let (packed, downstream) = read_with(scope, "GET")?;
+    Ok((packed, downstream, subprotocols))
 }
 
-fn read_with(
-    scope: &Bound<'_, PyDict>,
-    method: &str,
-    prepare: impl FnOnce(&Inbound<'_, ClientLine<'_>>) -> Result<Request, BadRequest>,
-) -> Read {
+fn read_with(scope: &Bound<'_, PyDict>, method: &str) -> PyResult<(Packed, Downstream)> {
     let py = scope.py();
     let path = text(scope, intern!(py, "path"))?;
     let path = path
@@ -66,21 +60,6 @@ fn read_with(
     let scheme = text(scope, intern!(py, "scheme"))?;
     let version = text(scope, intern!(py, "http_version"))?;
     let client = client_address(scope)?;
-    let headers = header_lines(scope)?;
-    let values = values(&headers);
-    let mut rest = &*values;
-    let lines = headers.iter().map(|(name, value)| {
-        let (value, behind) = rest
-            .split_at_checked(value.as_bytes().len())
-            .unwrap_or_default();
-        rest = behind;
-        ClientLine {
-            name: name.as_bytes(),
-            value,
-            values: &values,
-        }
-    });
-    let lines: Vec<_> = lines.collect();
     let multiplexed = match &version {
         Some(version) => matches!(version.to_str()?, "2" | "2.0" | "3" | "3.0"),
         None => false,
@@ -90,26 +69,43 @@ fn read_with(
         raw_path: raw_path.as_ref().map(|raw| raw.as_bytes()),
         root_path,
     };
-    let inbound = Inbound {
-        method,
-        path: &below_mount(&scope_path),
-        query: query.as_ref().map_or(&[], |query| query.as_bytes()),
-        headers: &lines,
-        connection: Connection {
-            client: client.as_ref().map(|client| client.to_str()).transpose()?,
-            secure: match &scheme {
-                Some(scheme) => matches!(scheme.to_str()?, "https" | "wss"),
-                None => false,
-            },
-            multiplexed,
-            origin: None,
+    let connection = Connection {
+        client: client.as_ref().map(|client| client.to_str()).transpose()?,
+        secure: match &scheme {
+            Some(scheme) => matches!(scheme.to_str()?, "https" | "wss"),
+            None => false,
         },
-    };
-    let downstream = Downstream {
         multiplexed,
-        adds_date: adds_date(scope)?,
+        origin: None,
     };
-    Ok(prepare(&inbound).map(|request| (Box::new(request), downstream)))
+    let headers = scope.get_item(intern!(py, "headers"))?;
+    let mut packed = Packed::new(
+        method,
+        &below_mount(&scope_path),
+        query.as_ref().map_or(&[], |query| query.as_bytes()),
+        &connection,
+        headers
+            .as_ref()
+            .map_or(0, |lines| lines.len().unwrap_or(16)),
+    );
+    let mut announced = false;
+    if let Some(headers) = headers {
+        each_pair(&headers, |name, value| {
+            let (name, value) = (name.as_bytes(), value.as_bytes());
+            announced |= [CONTENT_LENGTH, TRANSFER_ENCODING]
+                .iter()
+                .any(|framing| name.eq_ignore_ascii_case(framing.as_str().as_bytes()));
+            packed.push(name, value);
+            Ok(())
+        })?;
+    }
+    let downstream = Downstream {
+        adds_date: adds_date(scope)?,
+        // Where nothing announces a body, HTTP/1 has none; but HTTP/2 needs no announcement, and
+        // some test clients make none for the methods that usually have one.
+        may_have_body: announced || multiplexed || matches!(method, "POST" | "PUT" | "PATCH"),
+    };
+    Ok((packed, downstream))
 }
 
 /// uvicorn and hypercorn put Date and Server on every response, beside the app's own. They are
@@ -186,48 +182,4 @@ fn client_address<'py>(scope: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py,
     }
     let host = client.get_item(0)?.cast_into::<PyString>().ok();
     Ok(host.filter(|host| !host.is_empty().unwrap_or(true)))
-}
-
-type Pair<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
-
-/// A header line whose value is a piece of one block with all of them: the engine's thread gives
-/// back one, and a copy for another try takes none.
-struct ClientLine<'a> {
-    name: &'a [u8],
-    value: &'a [u8],
-    values: &'a Bytes,
-}
-
-impl Line for ClientLine<'_> {
-    fn octets(&self) -> &[u8] {
-        self.value
-    }
-
-    fn is_named(&self, name: &HeaderName) -> bool {
-        (self.name, self.value).is_named(name)
-    }
-
-    fn name(&self) -> Result<HeaderName, BadRequest> {
-        (self.name, self.value).name()
-    }
-
-    fn value(&self) -> Result<HeaderValue, BadRequest> {
-        let value = self.values.slice_ref(self.value);
-        HeaderValue::from_maybe_shared(value).map_err(|_| BadRequest::Header)
-    }
-}
-
-/// The values of all lines, one behind another.
-fn values(lines: &[Pair<'_>]) -> Bytes {
-    let values = lines.iter().map(|(_, value)| value.as_bytes());
-    let mut all = Vec::with_capacity(values.clone().map(<[u8]>::len).sum());
-    values.for_each(|value| all.extend_from_slice(value));
-    Bytes::from(all)
-}
-
-fn header_lines<'py>(scope: &Bound<'py, PyDict>) -> PyResult<Vec<Pair<'py>>> {
-    let Some(headers) = scope.get_item(intern!(scope.py(), "headers"))? else {
-        return Ok(Vec::new());
-    };
-    crate::bridge::config::pairs(&headers)
 }

@@ -17,6 +17,7 @@ use super::exchange::Response;
 use super::lines::Lines;
 use super::mailbox::{CHUNK_COST, Contents, End, Item, Mailbox};
 use super::patience;
+use super::policy::request::BadRequest;
 use super::relay::{InFlight, Ongoing, Relay, Request};
 use super::report::{Note, Observer};
 
@@ -224,11 +225,30 @@ pub(super) fn fail<I: Item + From<Bytes>>(contents: &mut Contents<Head, Note, I>
         return;
     }
     let (status, text) = error.response();
+    answer(contents, status, text, error.retry_after());
+}
+
+/// The answer to a request that cannot be passed on.
+pub(super) fn refuse<I: Item + From<Bytes>>(
+    contents: &mut Contents<Head, Note, I>,
+    bad: &BadRequest,
+) {
+    let text = format!("Bad request: {bad}");
+    answer(contents, StatusCode::BAD_REQUEST, text, None);
+}
+
+/// A whole response of the relay's own.
+fn answer<I: Item + From<Bytes>>(
+    contents: &mut Contents<Head, Note, I>,
+    status: StatusCode,
+    text: String,
+    retry_after: Option<u32>,
+) {
     let mut headers = HeaderMap::new();
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(CONTENT_TYPE, plain);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    headers.extend(error.retry_after().map(|after| (RETRY_AFTER, after.into())));
+    headers.extend(retry_after.map(|after| (RETRY_AFTER, after.into())));
     contents.head = Some(Head {
         status,
         headers: Lines::from(&headers),

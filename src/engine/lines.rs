@@ -1,21 +1,20 @@
-//! Header lines as they go to the event loop's thread.
+//! Header lines as they go to the event loop's thread, or wait for another try.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::pieces::Pieces;
 
 /// Names and values in one block of memory. The buffer that they were read into is free again, and
 /// the other thread has one block to look at and to give back, and not a map's and that buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lines {
-    /// Of each line the name and the value, both behind their lengths.
-    octets: Vec<u8>,
+    /// Of each line the name and the value.
+    pieces: Pieces,
     count: usize,
 }
 
 /// Octets that a line mostly has room in; to count them all first takes as long as to copy them.
-const LINE: usize = 64;
-
-/// Octets of a length.
-const LENGTH: usize = size_of::<usize>();
+pub(super) const LINE: usize = 64;
 
 impl Lines {
     /// How many there are.
@@ -32,40 +31,41 @@ impl Lines {
 
     /// Names in lower case, with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut octets = &*self.octets;
-        std::iter::from_fn(move || {
-            let (name, rest) = split(octets)?;
-            let (value, rest) = split(rest)?;
-            octets = rest;
-            Some((name, value))
-        })
+        let mut pieces = self.pieces.iter();
+        std::iter::from_fn(move || Some((pieces.next()?, pieces.next()?)))
     }
-}
-
-/// What stands behind its length, and what comes next.
-fn split(octets: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = octets.split_first_chunk::<LENGTH>()?;
-    rest.split_at_checked(usize::from_ne_bytes(*length))
 }
 
 /// In the map's order: values of the same name stand together.
 impl From<&HeaderMap> for Lines {
     fn from(headers: &HeaderMap) -> Self {
-        let mut octets = Vec::with_capacity(headers.len() * LINE);
+        let mut pieces = Pieces::with_capacity(headers.len() * LINE);
         for (name, value) in headers {
-            for part in [name.as_str().as_bytes(), value.as_bytes()] {
-                octets.extend_from_slice(&part.len().to_ne_bytes());
-                octets.extend_from_slice(part);
-            }
+            pieces.push(name.as_str().as_bytes());
+            pieces.push(value.as_bytes());
         }
         let count = headers.len();
-        Self { octets, count }
+        Self { pieces, count }
+    }
+}
+
+/// Lines that were a map's.
+impl From<&Lines> for HeaderMap {
+    fn from(lines: &Lines) -> Self {
+        let mut headers = Self::with_capacity(lines.len());
+        for (name, value) in lines.iter() {
+            let line = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+            if let (Ok(name), Ok(value)) = line {
+                headers.append(name, value);
+            }
+        }
+        headers
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::header::{HeaderValue, SET_COOKIE, VIA};
+    use http::header::{SET_COOKIE, VIA};
 
     use super::*;
 
@@ -84,5 +84,6 @@ mod tests {
             (b"via", b""),
         ];
         assert!(lines.iter().eq(expected));
+        assert_eq!(HeaderMap::from(&lines), map);
     }
 }

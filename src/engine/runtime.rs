@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use super::deliver::{ExchangeMailbox, deliver};
+use super::deliver::{ExchangeMailbox, deliver, refuse};
 use super::doorbell;
+use super::packed::Packed;
 use super::relay::{InFlight, Request};
 
 /// Something to call on the engine's thread; it may spawn tasks.
@@ -27,6 +28,8 @@ pub enum Job {
     Call(Call),
     /// An exchange to be carried into its mailbox.
     Deliver(InFlight, Box<Request>, Arc<ExchangeMailbox>),
+    /// The same for a request without a body, which is still to be prepared.
+    Prepare(InFlight, Packed, Arc<ExchangeMailbox>),
     /// A task to be woken.
     Wake(Waker),
 }
@@ -37,6 +40,12 @@ impl Job {
             Self::Call(call) => call(),
             Self::Deliver(in_flight, request, mailbox) => {
                 tokio::spawn(deliver(in_flight, request, mailbox));
+            }
+            Self::Prepare(in_flight, packed, mailbox) => {
+                match packed.read(|inbound| in_flight.relay().prepare(inbound)) {
+                    Ok(request) => Self::Deliver(in_flight, Box::new(request), mailbox).run(),
+                    Err(bad) => mailbox.publish(|contents| refuse(contents, &bad)),
+                }
             }
             Self::Wake(waker) => waker.wake(),
         }

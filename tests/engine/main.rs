@@ -28,6 +28,7 @@ mod invariants;
 mod mailbox;
 mod memory;
 mod names;
+mod packed;
 mod pool;
 mod properties;
 mod pull;
