@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::body::{RequestBody, ResponseBody};
 use super::error::{Error, Kind, Reach};
+use super::lines::Lines;
 use super::policy::response::check_framing;
 use super::policy::retry::is_idempotent;
 use super::relay::{Relay, Request};
@@ -104,8 +105,11 @@ impl Relay {
             let Some(this_body) = body.take().or_else(|| request.body.body()) else {
                 return Err(Error::new(Kind::Read, "the connection was closed"));
             };
-            let keep = may_repeat || (repeatable && reused);
-            let sending = send(&mut lease, request, to, this_body, keep);
+            // A kept connection may turn out to be closed, which happens seldom: a copy that is cheap
+            // to make does.
+            let kept = repeatable && reused && !may_repeat && !lease.is_multiplexed();
+            let kept = kept.then(|| Lines::from(&request.headers));
+            let sending = send(&mut lease, request, to, this_body, may_repeat);
             let result = head(self.config.timeouts.read, begun, &mut lease, sending).await;
             let head =
                 result.and_then(|result| arrived(lease.socket(), &mut request.headers, result));
@@ -130,6 +134,11 @@ impl Relay {
                     }
                     // The upstream closed it while it was idle, or as the request came.
                     freshness = Freshness::New;
+                    if let Some(lines) = kept
+                        && request.headers.is_empty()
+                    {
+                        request.headers = HeaderMap::from(&lines);
+                    }
                 }
             }
         }
@@ -194,6 +203,10 @@ fn send(
         socket.bound_head(HEAD_LIMIT);
     }
     let shared = lease.is_multiplexed();
+    let body = match request.body.is_arriving() {
+        true => body.paced(lease.shared_socket()),
+        false => body,
+    };
     let sender = lease.sender(sent.clone()).ok_or_else(closed)?;
     let mut message = message(request, to, body, keep || shared);
     if shared {
@@ -277,7 +290,7 @@ fn switched(
 const HEAD_LIMIT: usize = 1024 * 1024;
 
 /// The request as hyper sends it. Unless they are to be kept, its headers go along: where it was
-/// not sent they come back, and it is not sent again where it was.
+/// not sent they come back, and where it was it is not sent again, or with a copy.
 fn message(
     request: &mut Request,
     to: &Destination,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use asgi_relay::engine::config::Http2;
 use asgi_relay::engine::error::Kind;
 use asgi_relay::engine::relay::Relay;
+use http::header::{ACCEPT, HeaderValue, VIA};
 use tokio::join;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -141,6 +142,31 @@ async fn a_connection_that_was_closed_while_idle_costs_no_error() {
         peer.say(ok("posted")).await;
     });
     assert_eq!(answer, Ok((200, b"posted".to_vec())));
+}
+
+#[tokio::test]
+async fn a_request_that_a_closing_connection_has_taken_is_sent_again_as_it_was() {
+    let upstream = Upstream::bind().await;
+    let relay = relay(config(&upstream.url()));
+    let mut peer = warm(&upstream, &relay, &ok("1")).await;
+    let mut asked = request(&relay, "GET", "/");
+    for (name, value) in [(ACCEPT, "a"), (VIA, ""), (ACCEPT, "b")] {
+        asked.headers.append(name, HeaderValue::from_static(value));
+    }
+    let (answer, (sent, again)) = join!(fetch(&relay, asked), async {
+        let sent = peer.head().await;
+        drop(peer);
+        let mut other = upstream.accept().await;
+        let again = other.head().await;
+        other.say(ok("2")).await;
+        (sent, again)
+    });
+    assert_eq!(answer, Ok((200, b"2".to_vec())));
+    assert_eq!(sent, again);
+    assert!(
+        sent.contains("accept: a\r\naccept: b\r\nvia: \r\n"),
+        "{sent}"
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use asgi_relay::engine::doorbell::Doorbell;
 use asgi_relay::engine::error::{Error, Kind};
 use asgi_relay::engine::mailbox::CHUNK_COST;
-use asgi_relay::engine::upload::{CAPACITY, REPLAY_LIMIT, Reader, Upload};
+use asgi_relay::engine::upload::{CAPACITY, PIECE, REPLAY_LIMIT, Reader, Upload};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -79,6 +79,37 @@ fn a_full_pipe_rings_its_writer_once_there_is_room() {
 }
 
 #[test]
+fn a_large_chunk_is_read_in_pieces() {
+    let octets: Bytes = (0..3 * PIECE).map(|n| (n % 251) as u8).collect();
+    let upload = pipe(Some(octets.len() as u64 + 1));
+    assert!(!upload.push(octets.clone()));
+    let mut reader = upload.reader().unwrap();
+    let mut read = Vec::new();
+    while let Poll::Ready(Some(Ok(piece))) = next(&mut reader) {
+        assert!(piece.len() <= PIECE);
+        read.extend_from_slice(&piece);
+        // What was read makes room.
+        let room = octets.len() - read.len() + CHUNK_COST < CAPACITY;
+        assert_eq!(upload.park_writer(1), !room);
+    }
+    assert_eq!(read, octets);
+    assert!(upload.push(Bytes::from_static(b"x")));
+    assert_eq!(next(&mut reader), chunk("x"));
+    assert!(reader.is_complete());
+}
+
+#[test]
+fn where_it_is_read_once_a_chunk_stays_whole() {
+    let upload = Upload::once(Doorbell::new(|| {}));
+    upload.push(Bytes::from(vec![1; 3 * PIECE]));
+    let mut reader = upload.reader().unwrap();
+    let Poll::Ready(Some(Ok(whole))) = next(&mut reader) else {
+        panic!("no chunk");
+    };
+    assert_eq!(whole.len(), 3 * PIECE);
+}
+
+#[test]
 fn a_body_that_is_shorter_than_announced_never_ends_well() {
     let upload = pipe(Some(3));
     let mut reader = upload.reader().unwrap();
@@ -142,12 +173,13 @@ fn a_new_reader_begins_at_the_start_and_the_old_one_ends() {
 fn a_body_over_the_limit_is_sent_once() {
     let upload = pipe(None);
     let mut reader = upload.reader().unwrap();
-    upload.push(Bytes::from(vec![0; REPLAY_LIMIT - CHUNK_COST]));
-    assert!(next(&mut reader).is_ready());
+    let pieces = REPLAY_LIMIT / PIECE;
+    upload.push(Bytes::from(vec![0; REPLAY_LIMIT - pieces * CHUNK_COST]));
+    assert!((0..pieces).all(|_| next(&mut reader).is_ready()));
     assert!(upload.reader().is_some(), "it just fits");
     let mut reader = upload.reader().unwrap();
     upload.push(Bytes::from_static(b"x"));
-    assert!(next(&mut reader).is_ready() && next(&mut reader).is_ready());
+    assert!((0..=pieces).all(|_| next(&mut reader).is_ready()));
     assert!(upload.reader().is_none());
 }
 

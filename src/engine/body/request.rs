@@ -11,6 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use crate::engine::error::Error;
 use crate::engine::pull::{self, Pull};
 use crate::engine::upload::{Reader, Upload};
+use crate::engine::upstream::socket::Socket;
+
+/// Octets of a body that is still arriving after which hyper has to write before it takes more. It
+/// may exceed this by a chunk.
+const UNWRITTEN: usize = 128 * 1024;
 
 /// A request's body as the client sends it; each try gets a [`RequestBody`] of its own.
 #[derive(Debug, Clone)]
@@ -41,8 +46,12 @@ impl Source {
             Self::Streamed(upload) => Content::Streamed(upload.reader()?),
             Self::Pulled(pull) => Content::Pulled(pull.reader()?),
         };
-        let sent = Arc::new(Sent::default());
-        Some(RequestBody(Some(Box::new(Sending { content, sent }))))
+        Some(RequestBody(Some(Box::new(Sending {
+            content,
+            sent: Arc::new(Sent::default()),
+            socket: None,
+            taken: 0,
+        }))))
     }
 }
 
@@ -82,6 +91,10 @@ pub struct RequestBody(Option<Box<Sending>>);
 struct Sending {
     content: Content,
     sent: Arc<Sent>,
+    /// What it is written to, where hyper is to take no more than goes out.
+    socket: Option<Arc<Socket>>,
+    /// Octets that hyper has taken since it had the chance to write.
+    taken: usize,
 }
 
 #[derive(Debug)]
@@ -93,10 +106,35 @@ enum Content {
 }
 
 impl RequestBody {
+    /// Has hyper take only what goes out: it keeps as much as it may read at once otherwise.
+    #[must_use]
+    pub fn paced(mut self, socket: Option<Arc<Socket>>) -> Self {
+        if let Some(sending) = &mut self.0 {
+            sending.socket = socket;
+        }
+        self
+    }
+
     /// To be asked later whether all of the body was taken; `None` where there is none to take.
     #[must_use]
     pub fn progress(&self) -> Option<Arc<Sent>> {
         self.0.as_ref().map(|sending| Arc::clone(&sending.sent))
+    }
+}
+
+impl Sending {
+    /// Waits while the socket takes nothing, and lets hyper write before it takes more.
+    fn poll_pace(&mut self, context: &Context<'_>) -> Poll<()> {
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(());
+        };
+        ready!(socket.poll_unblocked(context));
+        if self.taken < UNWRITTEN {
+            return Poll::Ready(());
+        }
+        self.taken = 0;
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -111,6 +149,7 @@ impl Body for RequestBody {
         let Some(sending) = &mut self.get_mut().0 else {
             return Poll::Ready(None);
         };
+        ready!(sending.poll_pace(context));
         let (next, complete) = match &mut sending.content {
             Content::Sent => return Poll::Ready(None),
             Content::Whole(bytes) => {
@@ -129,6 +168,9 @@ impl Body for RequestBody {
         };
         if next.is_none() || complete {
             sending.sent.set();
+        }
+        if let Some(Ok(frame)) = &next {
+            sending.taken += frame.data_ref().map_or(0, Bytes::len);
         }
         Poll::Ready(next)
     }

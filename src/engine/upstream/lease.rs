@@ -88,6 +88,12 @@ impl Lease {
         self.socket.as_deref()
     }
 
+    /// The socket, for whoever writes to it.
+    #[must_use]
+    pub fn shared_socket(&self) -> Option<Arc<Socket>> {
+        self.socket.clone()
+    }
+
     /// For whoever waits for a response; it stays with a connection that is kept.
     pub fn timer(&mut self) -> &mut Timer {
         &mut self.timer

@@ -27,8 +27,8 @@ const UNSENT: u32 = 128 * 1024;
 
 /// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
 /// ahead of whoever takes the body, and as little as 8 KiB where less comes. Two of them and what
-/// the server holds beside them are what may wait for a client that does not read: each message
-/// wakes two threads, so they are to be large.
+/// the server holds beside them may wait for a client that does not read: each message wakes two
+/// threads, so they are to be large.
 pub const READ_BUFFER: usize = 480 * 1024;
 
 /// Octets before the response head where nothing bounds them.
@@ -54,6 +54,8 @@ pub struct Socket {
     reader: AtomicWaker,
     /// A write waits for the peer to take something.
     blocked: AtomicBool,
+    /// Who has more to write then.
+    writer: AtomicWaker,
     /// No request is on its way.
     idle: AtomicBool,
 }
@@ -69,6 +71,7 @@ impl Socket {
             held: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             blocked: AtomicBool::new(false),
+            writer: AtomicWaker::new(),
             idle: AtomicBool::new(false),
         }
     }
@@ -143,6 +146,18 @@ impl Socket {
         self.reader.register(context.waker());
         // It may have been released before there was somebody to wake.
         self.held.load(Ordering::SeqCst)
+    }
+
+    /// Waits while a write waits for the peer to take something.
+    pub fn poll_unblocked(&self, context: &Context<'_>) -> Poll<()> {
+        if !self.blocked.load(Ordering::SeqCst) {
+            return Poll::Ready(());
+        }
+        self.writer.register(context.waker());
+        match self.blocked.load(Ordering::SeqCst) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
     }
 
     /// Makes the end of the connection a reset. A FIN would queue behind what the peer has not
@@ -308,7 +323,10 @@ impl AsyncWrite for SocketIo {
         let written = socket.stream.poll_write(context, parts);
         let waited = socket.blocked.load(Ordering::Acquire);
         if waited != written.is_pending() {
-            socket.blocked.store(!waited, Ordering::Release);
+            socket.blocked.store(!waited, Ordering::SeqCst);
+            if waited {
+                socket.writer.wake();
+            }
             // One that need not wait comes right after the request did, and the clock has its
             // price.
             if waited && socket.head_room.load(Ordering::Acquire) != UNBOUNDED {
