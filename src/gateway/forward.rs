@@ -14,7 +14,7 @@ use http::{Method, Version};
 
 use super::answer::Reply;
 use super::config::network::Network;
-use super::host::is_host;
+use super::host::host_line;
 use super::said::Said;
 use crate::engine::policy::headers::{has_token, retain};
 use crate::engine::policy::path::climbs;
@@ -131,7 +131,7 @@ impl<'a> Seen<'a> {
     /// # Errors
     /// 400 where it is missing or malformed, or there is more than one, or where the target is none
     /// of a server's.
-    pub fn host(&self, parts: &'a Parts) -> Result<&'a [u8], Reply> {
+    pub fn host(&self, parts: &'a Parts) -> Result<HeaderValue, Reply> {
         if self.hosts > 1 {
             return Err(Reply::bad_request("the request has more than one Host"));
         }
@@ -147,10 +147,7 @@ impl<'a> Seen<'a> {
             (None, None) if parts.version == Version::HTTP_10 => b"",
             (None, None) => return Err(Reply::bad_request("the request has no Host")),
         };
-        match is_host(host) {
-            true => Ok(host),
-            false => Err(Reply::bad_request("the Host is malformed")),
-        }
+        host_line(host).ok_or_else(|| Reply::bad_request("the Host is malformed"))
     }
 
     /// The protocol that the client wants to change to, if it may.
@@ -264,7 +261,7 @@ pub struct Manner<'a> {
     /// Who asks.
     pub origin: Origin,
     /// The host that is asked for.
-    pub host: &'a [u8],
+    pub host: &'a HeaderValue,
     /// What its head says.
     pub seen: Seen<'a>,
     /// The peer.

@@ -1,9 +1,31 @@
-//! Which text may name the host that a client asks for. Pure.
+//! Which text may name the host that a client asks for.
 
+use std::cell::RefCell;
 use std::net::Ipv6Addr;
 
+use http::HeaderValue;
+
+thread_local! {
+    /// What was asked for last: most of a thread's clients ask for the same.
+    static LAST: RefCell<HeaderValue> = const { RefCell::new(HeaderValue::from_static("")) };
+}
+
+/// The value that names this host; `None` where it is none. No part of what it was read from, which
+/// would have hyper take a new buffer.
+pub(super) fn host_line(octets: &[u8]) -> Option<HeaderValue> {
+    LAST.with_borrow_mut(|last| {
+        if last.as_bytes() != octets {
+            if !is_host(octets) {
+                return None;
+            }
+            *last = HeaderValue::from_bytes(octets).ok()?;
+        }
+        Some(last.clone())
+    })
+}
+
 /// Whether it is a name or an address that no reader takes for another, and perhaps a port.
-pub(super) fn is_host(octets: &[u8]) -> bool {
+fn is_host(octets: &[u8]) -> bool {
     let end = match octets.first() {
         Some(b'[') => octets.iter().position(|octet| *octet == b']'),
         _ => octets.iter().position(|octet| *octet == b':'),
@@ -58,4 +80,29 @@ fn is_in_a_name(octet: u8) -> bool {
             b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
         )
         || matches!(octet, b'(' | b')' | b'*' | b'+' | b';' | b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_looked_at_whatever_came_before() {
+        let line = |octets: &[u8]| host_line(octets).map(|line| line.as_bytes().to_vec());
+        for _ in 0..2 {
+            for host in [
+                &b"a.test"[..],
+                b"",
+                b"a.test:80",
+                b"a.test",
+                b"a.test",
+                b"[::1]",
+            ] {
+                assert_eq!(line(host).as_deref(), Some(host));
+                for bad in [&b"a test"[..], b"a,b", b"a.test:80:80", b"\xff"] {
+                    assert_eq!(line(bad), None);
+                }
+            }
+        }
+    }
 }

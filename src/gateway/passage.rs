@@ -45,7 +45,7 @@ pub(super) struct Found<'a> {
     /// Who asks.
     pub(super) origin: Origin,
     /// The host that is asked for.
-    pub(super) host: &'a [u8],
+    pub(super) host: HeaderValue,
     /// Octets of the path that are the route's.
     pub(super) below: usize,
 }
@@ -91,7 +91,7 @@ impl Passage {
             below: found.below,
             strip: route.strip_prefix,
             origin: found.origin,
-            host: found.host,
+            host: &found.host,
             seen,
             peer: &client.peer,
         };

@@ -10,14 +10,13 @@ pub(super) enum Said<'a> {
     /// A line as it came.
     Line(&'a HeaderName, &'a HeaderValue),
     /// The host that is asked for, wherever that stood.
-    Host(&'a [u8]),
+    Host(&'a HeaderValue),
 }
 
 impl Line for Said<'_> {
     fn octets(&self) -> &[u8] {
         match self {
-            Self::Line(_, value) => value.as_bytes(),
-            Self::Host(host) => host,
+            Self::Line(_, value) | Self::Host(value) => value.as_bytes(),
         }
     }
 
@@ -36,10 +35,7 @@ impl Line for Said<'_> {
     }
 
     fn value(&self) -> Result<HeaderValue, BadRequest> {
-        match self {
-            Self::Line(_, value) => Ok((*value).clone()),
-            // A copy: what refers to hyper's read buffer has it take a new one.
-            Self::Host(host) => HeaderValue::from_bytes(host).map_err(|_| BadRequest::Header),
-        }
+        let (Self::Line(_, value) | Self::Host(value)) = self;
+        Ok((*value).clone())
     }
 }

@@ -170,11 +170,14 @@ fn check<'a>(
     if let Some(port) = client.redirect_https
         && !origin.secure
     {
-        return Err(redirect(host, parts, port));
+        return Err(redirect(host.as_bytes(), parts, port));
     }
     // Who asks about the server as a whole (RFC 9110 §9.3.7) asks whoever is there for everything.
     let path = if whole { "/" } else { path };
-    let found = plan.blueprint.routes.find(host, &parts.method, path);
+    let found = plan
+        .blueprint
+        .routes
+        .find(host.as_bytes(), &parts.method, path);
     let (index, below) = match found {
         routes::Found::Route { index, below } => (index, below),
         routes::Found::NotFound => return Err(Reply::missing()),
