@@ -17,6 +17,8 @@
 //!            framing)         │
 //! ```
 //!
+//! A request without a body is submitted as it came: the engine's thread begins with its policy.
+//!
 //! Through the gateway it is one thread's from end to end, with the same middle:
 //!
 //! ```text

@@ -6,6 +6,7 @@ other, less what waits in the kernel's buffers.
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .support.conversation import silence
 from .support.direct import Call
 from .support.each import EACH
 from .support.exchange import Gate
+from .support.gateway import serving
 from .support.kernel import buffered, wait_still
 from .support.metered import Metered
 from .support.servers import serve
@@ -29,6 +31,7 @@ from .support.upstream import Upstream
 if TYPE_CHECKING:
     from .conftest import Serve
     from .support.asgi import Message
+    from .support.authority import Authority
     from .support.exchange import Exchange, Request, Script
 
 ON_EACH = pytest.mark.parametrize("server", EACH, indirect=True)
@@ -290,6 +293,67 @@ async def test_an_upstream_that_does_not_read_stops_the_calls_of_receive(
             assert given - reached_upstream(upstream.requests[0], upstream) <= held
             gate.open()
         assert upstream.requests[0].body_size == MUCH
+
+
+def test_an_upload_over_tls_goes_on_when_the_upstream_does(authority: Authority) -> None:
+    bulk, gate = Bulk(MUCH), Gate()
+    with (
+        ThreadPoolExecutor() as threads,
+        Upstream(upload(bulk, gate), tls=authority.server(), receive_buffer=SMALL) as upstream,
+        serve(Relay(upstream.url, verify=authority.pem)) as server,
+        Client(server.port) as client,
+    ):
+        client.start("POST", length=bulk.size)
+        sending = threads.submit(bulk.send, client)
+        wait_still(lambda: bulk.sent)
+        assert bulk.sent < MUCH
+        gate.open()
+        assert client.read().body == b"thanks"
+        sending.result()
+        assert bulk.received == MUCH
+
+
+def test_an_upload_through_the_gateway_goes_on_when_the_upstream_does() -> None:
+    bulk, gate = Bulk(MUCH), Gate()
+    with (
+        ThreadPoolExecutor() as threads,
+        Upstream(upload(bulk, gate), receive_buffer=SMALL) as upstream,
+        serving("--to", upstream.url, "--port", "0") as gateway,
+        Client(gateway.port) as client,
+    ):
+        client.start("POST", length=bulk.size)
+        sending = threads.submit(bulk.send, client)
+        request = upstream.wait_requests()
+        wait_still(lambda: bulk.sent)
+        assert left_client(bulk, client) - reached_upstream(request, upstream) <= MIB
+        gate.open()
+        assert client.read().body == b"thanks"
+        sending.result()
+        assert bulk.received == MUCH
+
+
+def test_an_answer_reaches_a_client_whose_upload_is_stuck() -> None:
+    bulk, gate = Bulk(MUCH), Gate()
+
+    def refuse(exchange: Exchange) -> None:
+        exchange.wait(gate)
+        exchange.respond(413, body=b"enough")
+
+    with (
+        ThreadPoolExecutor() as threads,
+        Upstream(refuse, receive_buffer=SMALL) as upstream,
+        serve(Relay(upstream.url)) as server,
+        Client(server.port) as client,
+    ):
+        client.start("POST", length=bulk.size)
+        sending = threads.submit(bulk.send, client)
+        wait_still(lambda: bulk.sent)
+        gate.open()
+        response = client.read()
+        assert (response.status, response.body) == (413, b"enough")
+        # Nobody takes the rest.
+        client.sock.shutdown(socket.SHUT_RDWR)
+        assert sending.exception() is not None
 
 
 # -- both at once --------------------------------------------------------------------------------

@@ -76,10 +76,11 @@ def test_a_crowd_that_comes_and_goes_leaves_nothing(
             with run_process(arguments, tmp_path / "log", environment) as process:
                 await asyncio.to_thread(fetch, process.port, "/small")
                 before = await settled(process.port, crowd, interval)
-                # Memory is compared with what the first of the crowd needed.
-                await crowd.run(process.port, requests // 5)
+                # Memory is compared with what the first half needed: the allocator's blocks get to
+                # where they stay ever more slowly, some 50 MiB up after 24,000 and after 96,000.
+                await crowd.run(process.port, requests // 2)
                 warm = await settled(process.port, crowd, interval, before)
-                await crowd.run(process.port, requests - requests // 5)
+                await crowd.run(process.port, requests - requests // 2)
                 after = await settled(process.port, crowd, interval, before)
                 # asyncio's own word on a client that left between two writes.
                 output = process.output.replace("socket.send() raised exception.\n", "")

@@ -82,7 +82,7 @@ impl Exchange {
     }
 
     /// An exchange without a body, submitted as it is: the engine's thread prepares the request.
-    pub(crate) fn prepare(
+    pub(crate) fn unprepared(
         port: Py<Port>,
         started: Started,
         packed: Packed,

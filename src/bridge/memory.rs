@@ -58,7 +58,7 @@ impl Call {
         PyBytes::new(py, target.as_bytes())
     }
 
-    /// `(name, value)` each_pair of bytes.
+    /// `(name, value)` pairs of bytes.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let lines = self.call.head.headers.iter();

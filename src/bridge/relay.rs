@@ -294,7 +294,7 @@ impl Relay {
         let started = self.started()?;
         let (packed, downstream) = scope::read(scope)?;
         if !downstream.may_have_body && prefer.is_none() {
-            return Ok(Exchange::prepare(port, started, packed, downstream));
+            return Ok(Exchange::unprepared(port, started, packed, downstream));
         }
         let request = packed.read(|inbound| started.relay.prepare(inbound));
         let request = prepared(request, prefer)?;

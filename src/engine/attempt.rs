@@ -289,8 +289,8 @@ fn switched(
 /// Octets that may come before the end of the response head, interim responses included.
 const HEAD_LIMIT: usize = 1024 * 1024;
 
-/// The request as hyper sends it. Unless they are to be kept, its headers go along: where it was
-/// not sent they come back, and where it was it is not sent again, or with a copy.
+/// The request as hyper sends it. Unless they are to be kept, its headers go along, and come
+/// back where it was not sent. Where it was, either it is not sent again or there is a copy.
 fn message(
     request: &mut Request,
     to: &Destination,

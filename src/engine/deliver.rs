@@ -21,8 +21,8 @@ use super::policy::request::BadRequest;
 use super::relay::{InFlight, Ongoing, Relay, Request};
 use super::report::{Note, Observer};
 
-/// Octets from which on a batch waits for no more: three that are large may be on their way to a
-/// client that does not read, and 1 MiB is all that may be.
+/// Octets from which on a batch waits for no more: large ones may be on their way to a client that
+/// does not read, and 1 MiB is all that may be.
 const BATCH: usize = 64 * 1024;
 
 /// Status and headers of a response.

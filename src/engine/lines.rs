@@ -49,7 +49,8 @@ impl From<&HeaderMap> for Lines {
     }
 }
 
-/// Lines that were a map's.
+/// Lines that were a map's. Which values are not to be shown or indexed is forgotten: that matters to
+/// HTTP/2 only.
 impl From<&Lines> for HeaderMap {
     fn from(lines: &Lines) -> Self {
         let mut headers = Self::with_capacity(lines.len());

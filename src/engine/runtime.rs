@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
@@ -16,7 +17,7 @@ use tokio::runtime::Builder;
 use super::deliver::{ExchangeMailbox, deliver, refuse};
 use super::doorbell;
 use super::packed::Packed;
-use super::relay::{InFlight, Request};
+use super::relay::{InFlight, Ongoing, Request};
 
 /// Something to call on the engine's thread; it may spawn tasks.
 pub type Call = Box<dyn FnOnce() + Send>;
@@ -42,9 +43,12 @@ impl Job {
                 tokio::spawn(deliver(in_flight, request, mailbox));
             }
             Self::Prepare(in_flight, packed, mailbox) => {
-                match packed.read(|inbound| in_flight.relay().prepare(inbound)) {
-                    Ok(request) => Self::Deliver(in_flight, Box::new(request), mailbox).run(),
-                    Err(bad) => mailbox.publish(|contents| refuse(contents, &bad)),
+                let prepare = || packed.read(|inbound| in_flight.relay().prepare(inbound));
+                // Nothing there panics; if something did, it would end the thread of all requests.
+                match catch_unwind(AssertUnwindSafe(prepare)) {
+                    Ok(Ok(request)) => Self::Deliver(in_flight, Box::new(request), mailbox).run(),
+                    Ok(Err(bad)) => mailbox.publish(|contents| refuse(contents, &bad)),
+                    Err(_) => Ongoing::cut(&*mailbox),
                 }
             }
             Self::Wake(waker) => waker.wake(),

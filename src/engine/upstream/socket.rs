@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::stream::{ReadHalf, Stream, WriteHalf};
@@ -257,19 +257,6 @@ fn is_deaf(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Reads a [`READ_BUFFER`] at most. hyper's buffer, which should not be larger, doubles when it grows.
-fn poll_read_part(
-    stream: Pin<&mut ReadHalf>,
-    context: &mut Context<'_>,
-    buffer: &mut ReadBuf<'_>,
-) -> Poll<io::Result<()>> {
-    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(READ_BUFFER));
-    let read = stream.poll_read(context, &mut part);
-    let come = part.filled().len();
-    buffer.advance(come);
-    read
-}
-
 impl AsyncRead for SocketIo {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -282,11 +269,9 @@ impl AsyncRead for SocketIo {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let stream = Pin::new(&mut this.stream);
-        let read = match buffer.remaining() {
-            ..=READ_BUFFER => stream.poll_read(context, buffer),
-            _ => poll_read_part(stream, context, buffer),
-        };
+        // hyper's buffer, which should not be larger, doubles when it grows.
+        let mut stream = (&mut this.stream).take(READ_BUFFER as u64);
+        let read = Pin::new(&mut stream).poll_read(context, buffer);
         let room = socket.head_room.load(Ordering::Acquire);
         if room != UNBOUNDED && read.is_ready() {
             socket.is_active();
@@ -438,11 +423,16 @@ mod tests {
         })
         .await?;
         assert!(!is_at_rest(&io).await);
+        let socket = Arc::clone(io.socket());
+        let waiting = tokio::spawn(async move { poll_fn(|c| socket.poll_unblocked(c)).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
 
         let mut come = vec![0; written];
         far.read_exact(&mut come).await?;
         io.write_all(&octets).await?;
         assert!(is_at_rest(&io).await);
+        tokio::time::timeout(Duration::from_secs(20), waiting).await??;
         Ok(())
     }
 }
