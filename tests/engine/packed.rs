@@ -10,7 +10,7 @@ use asgi_relay::engine::packed::Packed;
 use asgi_relay::engine::policy::request::{Connection, Line};
 use asgi_relay::engine::runtime::{Job, Runtime};
 
-use crate::support::{config, relay};
+use crate::support::{Upstream, config, relay};
 
 const FROM_NOWHERE: Connection<'_> = Connection {
     client: None,
@@ -87,4 +87,33 @@ async fn one_that_cannot_be_passed_on_is_answered() {
     let drained = tokio::time::timeout(Duration::from_secs(20), drained).await;
     assert!(drained.is_ok());
     runtime.stop();
+}
+
+#[tokio::test]
+async fn one_that_nobody_waits_for_any_more_is_not_sent() {
+    let upstream = Upstream::bind().await;
+    for cut in [false, true] {
+        let relay = relay(config(&upstream.url()));
+        let mailbox = Mailbox::new(Doorbell::new(|| {}));
+        let packed = Packed::new("GET", b"/", b"", &FROM_NOWHERE, 0);
+        let in_flight = Arc::clone(&relay).enter(Arc::clone(&mailbox) as _);
+        match cut {
+            true => relay.cut(),
+            false => drop(mailbox.abort()),
+        }
+        let runtime = Runtime::start().unwrap();
+        runtime.enqueue(Job::Prepare(in_flight, packed, Arc::clone(&mailbox)));
+        runtime.flush();
+        let drained = relay.drain(Duration::from_secs(60));
+        let drained = tokio::time::timeout(Duration::from_secs(20), drained).await;
+        assert!(drained.is_ok());
+        let contents = mailbox.take().unwrap();
+        assert_eq!(contents.aborted, !cut);
+        assert_eq!(
+            contents.head.map(|head| head.status.as_u16()),
+            cut.then_some(502)
+        );
+        runtime.stop();
+    }
+    assert!(!upstream.has_connection().await);
 }
