@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,6 +30,9 @@ from .support.servers import serve
 from .support.upstream import Upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
+
     from .conftest import Serve
     from .support.asgi import Message
     from .support.authority import Authority
@@ -59,6 +63,23 @@ def upload(bulk: Bulk, gate: Gate) -> Script:
         exchange.respond(body=b"thanks")
 
     return script
+
+
+@contextmanager
+def stuck(
+    threads: Executor, upstream: Upstream, client: Client, bulk: Bulk, gate: Gate
+) -> Iterator[Request]:
+    """An upload to `upload` as far as it gets; then the gate opens, and it arrives whole."""
+    client.start("POST", length=bulk.size)
+    sending = threads.submit(bulk.send, client)
+    request = upstream.wait_requests()
+    wait_still(lambda: bulk.sent)
+    assert bulk.sent < bulk.size
+    yield request
+    gate.open()
+    assert client.read().body == b"thanks"
+    sending.result()
+    assert bulk.received == bulk.size
 
 
 def left_upstream(bulk: Bulk, upstream: Upstream) -> int:
@@ -214,16 +235,11 @@ def test_an_upstream_that_does_not_read_stops_the_client(server: Serve) -> None:
         Upstream(upload(bulk, gate), receive_buffer=SMALL) as upstream,
     ):
         app = Metered(Relay(upstream.url))
-        with Client(server(app).port) as client:
-            client.start("POST", length=bulk.size)
-            sending = threads.submit(bulk.send, client)
-            request = upstream.wait_requests()
-            wait_still(lambda: bulk.sent)
+        with (
+            Client(server(app).port) as client,
+            stuck(threads, upstream, client, bulk, gate) as request,
+        ):
             assert app.given - reached_upstream(request, upstream) <= MIB
-            gate.open()
-            assert client.read().body == b"thanks"
-            sending.result()
-            assert bulk.received == MUCH
 
 
 def test_a_relay_and_its_server_hold_little_of_an_upload() -> None:
@@ -233,15 +249,9 @@ def test_a_relay_and_its_server_hold_little_of_an_upload() -> None:
         Upstream(upload(bulk, gate), receive_buffer=SMALL) as upstream,
         serve(Relay(upstream.url)) as server,
         Client(server.port) as client,
+        stuck(threads, upstream, client, bulk, gate) as request,
     ):
-        client.start("POST", length=bulk.size)
-        sending = threads.submit(bulk.send, client)
-        request = upstream.wait_requests()
-        wait_still(lambda: bulk.sent)
         assert left_client(bulk, client) - reached_upstream(request, upstream) <= MIB
-        gate.open()
-        assert client.read().body == b"thanks"
-        sending.result()
 
 
 def test_an_upstream_that_reads_little_by_little_gets_the_upload_whole() -> None:
@@ -302,15 +312,9 @@ def test_an_upload_over_tls_goes_on_when_the_upstream_does(authority: Authority)
         Upstream(upload(bulk, gate), tls=authority.server(), receive_buffer=SMALL) as upstream,
         serve(Relay(upstream.url, verify=authority.pem)) as server,
         Client(server.port) as client,
+        stuck(threads, upstream, client, bulk, gate),
     ):
-        client.start("POST", length=bulk.size)
-        sending = threads.submit(bulk.send, client)
-        wait_still(lambda: bulk.sent)
-        assert bulk.sent < MUCH
-        gate.open()
-        assert client.read().body == b"thanks"
-        sending.result()
-        assert bulk.received == MUCH
+        pass
 
 
 def test_an_upload_through_the_gateway_goes_on_when_the_upstream_does() -> None:
@@ -320,16 +324,9 @@ def test_an_upload_through_the_gateway_goes_on_when_the_upstream_does() -> None:
         Upstream(upload(bulk, gate), receive_buffer=SMALL) as upstream,
         serving("--to", upstream.url, "--port", "0") as gateway,
         Client(gateway.port) as client,
+        stuck(threads, upstream, client, bulk, gate) as request,
     ):
-        client.start("POST", length=bulk.size)
-        sending = threads.submit(bulk.send, client)
-        request = upstream.wait_requests()
-        wait_still(lambda: bulk.sent)
         assert left_client(bulk, client) - reached_upstream(request, upstream) <= MIB
-        gate.open()
-        assert client.read().body == b"thanks"
-        sending.result()
-        assert bulk.received == MUCH
 
 
 def test_an_answer_reaches_a_client_whose_upload_is_stuck() -> None:

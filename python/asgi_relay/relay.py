@@ -300,7 +300,7 @@ class Relay:
         try:
             exchange = self._engine.start(scope, port.engine)
         except _engine.BadRequest as error:
-            await send_text(send, 400, f"Bad request: {error}")
+            await send_text(send, 400, str(error))
             return
         pump = None
         complete = False
@@ -363,7 +363,7 @@ class Relay:
         try:
             web_socket = self._engine.connect(scope, port.engine, prefer)
         except _engine.BadRequest as error:
-            await refuse(scope, send, 400, f"Bad request: {error}")
+            await refuse(scope, send, 400, str(error))
             return
         ends = (port, receive, self._logger, self._caller)
         await WebSocketPump(web_socket, scope, send, self._rewrite, *ends).run()

@@ -139,7 +139,7 @@ fn prepared(
     request: Result<Request, engine::policy::request::BadRequest>,
     prefer: Option<String>,
 ) -> PyResult<Box<Request>> {
-    let request = request.map_err(|error| BadRequest::new_err(error.to_string()))?;
+    let request = request.map_err(|error| BadRequest::new_err(error.answer()))?;
     let mut request = Box::new(request);
     if let Some(url) = prefer {
         request.prefer(url);

@@ -233,8 +233,7 @@ pub(super) fn refuse<I: Item + From<Bytes>>(
     contents: &mut Contents<Head, Note, I>,
     bad: &BadRequest,
 ) {
-    let text = format!("Bad request: {bad}");
-    answer(contents, StatusCode::BAD_REQUEST, text, None);
+    answer(contents, StatusCode::BAD_REQUEST, bad.answer(), None);
 }
 
 /// A whole response of the relay's own.

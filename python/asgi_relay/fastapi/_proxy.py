@@ -145,7 +145,7 @@ async def relayed(
     try:
         exchange = relay._engine.start(scope, port.engine, prefer)
     except _engine.BadRequest as error:
-        raise failure(400, f"Bad request: {error}") from None
+        raise failure(400, str(error)) from None
     pump: Pump | None = None
     upload: Upload | None = None
     response: RelayedResponse | None = None

@@ -45,6 +45,14 @@ pub enum BadRequest {
     TransferEncoding,
 }
 
+impl BadRequest {
+    /// The text of the answer.
+    #[must_use]
+    pub fn answer(&self) -> String {
+        format!("Bad request: {self}")
+    }
+}
+
 /// How the client's body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod dial;
 pub mod failure;
+mod hold;
 pub mod idle;
 pub mod lease;
 pub mod memory;

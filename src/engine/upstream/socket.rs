@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::hold::Hold;
 use super::stream::{ReadHalf, Stream, WriteHalf};
 use crate::engine::error::{Error, Kind};
 use crate::engine::timer::Timer;
@@ -49,13 +49,9 @@ pub struct Socket {
     /// How many more octets may come before the response head is complete, or [`UNBOUNDED`].
     head_room: AtomicUsize,
     /// Nothing is read.
-    held: AtomicBool,
-    /// Who would have read while it was held.
-    reader: AtomicWaker,
+    held: Hold,
     /// A write waits for the peer to take something.
-    blocked: AtomicBool,
-    /// Who has more to write then.
-    writer: AtomicWaker,
+    blocked: Hold,
     /// No request is on its way.
     idle: AtomicBool,
 }
@@ -68,10 +64,8 @@ impl Socket {
             opened: Instant::now(),
             active: AtomicU64::new(0),
             head_room: AtomicUsize::new(UNBOUNDED),
-            held: AtomicBool::new(false),
-            reader: AtomicWaker::new(),
-            blocked: AtomicBool::new(false),
-            writer: AtomicWaker::new(),
+            held: Hold::default(),
+            blocked: Hold::default(),
             idle: AtomicBool::new(false),
         }
     }
@@ -123,41 +117,23 @@ impl Socket {
     /// all that was written has gone, and nothing has come. If so, the task is woken when it has.
     pub fn is_at_rest(&self, context: &mut Context<'_>) -> bool {
         self.idle.load(Ordering::Acquire)
-            && !self.blocked.load(Ordering::Acquire)
+            && !self.blocked.is_on()
             && self.stream.poll_readable(context).is_pending()
     }
 
     /// Has nothing more read until [`Socket::release`]: hyper reads a chunk ahead otherwise.
     pub fn hold(&self) {
-        self.held.store(true, Ordering::SeqCst);
+        self.held.begin();
     }
 
     /// Has it read on.
     pub fn release(&self) {
-        self.held.store(false, Ordering::SeqCst);
-        self.reader.wake();
-    }
-
-    /// Whether nothing is to be read; the task is woken when that changes.
-    fn is_held(&self, context: &Context<'_>) -> bool {
-        if !self.held.load(Ordering::SeqCst) {
-            return false;
-        }
-        self.reader.register(context.waker());
-        // It may have been released before there was somebody to wake.
-        self.held.load(Ordering::SeqCst)
+        self.held.end();
     }
 
     /// Waits while a write waits for the peer to take something.
     pub fn poll_unblocked(&self, context: &Context<'_>) -> Poll<()> {
-        if !self.blocked.load(Ordering::SeqCst) {
-            return Poll::Ready(());
-        }
-        self.writer.register(context.waker());
-        match self.blocked.load(Ordering::SeqCst) {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
+        self.blocked.poll_end(context)
     }
 
     /// Makes the end of the connection a reset. A FIN would queue behind what the peer has not
@@ -216,7 +192,7 @@ impl SocketIo {
 
     /// Whether it may be worth reading; if not, the task is woken when it is.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.socket.held.load(Ordering::Acquire) {
+        if self.socket.held.is_on() {
             return Poll::Ready(());
         }
         self.socket.stream.poll_readable(context)
@@ -265,9 +241,7 @@ impl AsyncRead for SocketIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let socket = &*this.socket;
-        if socket.is_held(context) {
-            return Poll::Pending;
-        }
+        ready!(socket.held.poll_end(context));
         let before = buffer.filled().len();
         // hyper's buffer, which should not be larger, doubles when it grows.
         let mut stream = (&mut this.stream).take(READ_BUFFER as u64);
@@ -306,11 +280,11 @@ impl AsyncWrite for SocketIo {
         }
         let socket = &*this.socket;
         let written = socket.stream.poll_write(context, parts);
-        let waited = socket.blocked.load(Ordering::Acquire);
+        let waited = socket.blocked.is_on();
         if waited != written.is_pending() {
-            socket.blocked.store(!waited, Ordering::SeqCst);
-            if waited {
-                socket.writer.wake();
+            match waited {
+                true => socket.blocked.end(),
+                false => socket.blocked.begin(),
             }
             // One that need not wait comes right after the request did, and the clock has its
             // price.
