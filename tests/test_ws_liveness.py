@@ -155,6 +155,16 @@ def test_messages_either_way_keep_it(sender: str) -> None:
         assert there.receive_message() == "on and on"
 
 
+def test_the_time_without_a_message_begins_with_the_last() -> None:
+    with through(ws_idle_timeout=1, ws_ping_interval=None) as ends:
+        time.sleep(0.5)
+        sent = time.monotonic()
+        ends.client.send_text("the only one")
+        assert ends.peer.receive_message() == "the only one"
+        assert ends.client.answer_close()[0] == 1011
+        assert time.monotonic() - sent > 0.9
+
+
 def test_by_default_nothing_need_be_said() -> None:
     with through(ws_ping_interval=None) as ends:
         ends.client.sock.settimeout(LATER)

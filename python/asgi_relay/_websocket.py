@@ -151,9 +151,11 @@ class WebSocketPump(Companion):
                 room = web_socket.send_text(text)
             else:
                 room = web_socket.send_bytes(octets_of(message, "bytes"))
-            port.flush_soon()
             # Not to be kept through the wait for the next one.
             del message, text
+            if room is None:
+                continue
+            port.flush_soon()
             if not room:
                 await parked(web_socket, web_socket.park_writer, port)
 

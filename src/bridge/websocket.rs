@@ -10,6 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use super::aside::{Aside, note_list};
 use super::convert::{self, header_list};
@@ -21,6 +22,7 @@ use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe::Pipe;
 use crate::engine::relay::{InFlight, Request};
 use crate::engine::runtime::{Job, Runtime};
+use crate::engine::websocket::direct::{Direct, Sent};
 use crate::engine::websocket::memory::Link;
 use crate::engine::websocket::message::{Close, GOING_AWAY, Message};
 use crate::engine::websocket::session::{Inbox, Outbox, Presence, run};
@@ -39,6 +41,8 @@ struct Inner {
     runtime: Weak<Runtime>,
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
+    /// Where messages may go past the outbox.
+    direct: Option<Arc<Direct>>,
     adds_date: bool,
     aside: Aside,
     /// The pump of a client's end, as long as it runs.
@@ -60,28 +64,37 @@ impl WebSocket {
         let called_off = Mailbox::new(port.get().doorbell());
         let presence = Presence(Arc::clone(&called_off));
         let presence = started.relay.enter(Arc::new(presence));
-        let ends = (Arc::clone(&inbox), Arc::clone(&outbox));
+        let direct = Arc::new(Direct::default());
+        let ends = (Arc::clone(&inbox), Arc::clone(&outbox), Arc::clone(&direct));
         let call = Box::new(move || {
-            tokio::spawn(run(in_flight, request, ends.0, ends.1));
+            tokio::spawn(run(in_flight, request, ends.0, ends.1, ends.2));
         });
         started.runtime.enqueue(Job::Call(call));
         let link = Link { inbox, outbox };
         let present = (Some(presence), called_off);
         let runtime = Arc::downgrade(&started.runtime);
-        Self::new(port, runtime, link, downstream.adds_date, present)
+        Self::new(
+            port,
+            runtime,
+            link,
+            Some(direct),
+            downstream.adds_date,
+            present,
+        )
     }
 
     /// The app's end of a call.
     pub(crate) fn of_app(port: Py<Port>, link: Link) -> Self {
         let nobody = (None, Mailbox::new(port.get().doorbell()));
         let runtime = REGISTRY.current().map(|runtime| Arc::downgrade(&runtime));
-        Self::new(port, runtime.unwrap_or_default(), link, false, nobody)
+        Self::new(port, runtime.unwrap_or_default(), link, None, false, nobody)
     }
 
     fn new(
         port: Py<Port>,
         runtime: Weak<Runtime>,
         link: Link,
+        direct: Option<Arc<Direct>>,
         adds_date: bool,
         (presence, called_off): (Option<InFlight>, Arc<Mailbox<()>>),
     ) -> Self {
@@ -91,6 +104,7 @@ impl WebSocket {
                 runtime,
                 inbox: link.inbox,
                 outbox: link.outbox,
+                direct,
                 adds_date,
                 aside: Aside::default(),
                 presence: Mutex::new(presence),
@@ -198,15 +212,18 @@ impl WebSocket {
         note_list(py, notes, &inner.port)
     }
 
-    /// Sends a text with the next `flush`; returns whether there is room for more.
-    fn send_text(&self, text: &Bound<'_, PyString>) -> PyResult<bool> {
-        let text = Utf8Bytes::from(text.to_str()?);
-        Ok(self.inner()?.send(Message::Text(text)))
+    /// Sends a text; returns `None` where it has gone already, else, after the next `flush`, whether
+    /// there is room for more.
+    fn send_text(&self, text: &Bound<'_, PyString>) -> PyResult<Option<bool>> {
+        let text = text.to_str()?;
+        let message = || Message::Text(Utf8Bytes::from(text));
+        Ok(self.inner()?.send(text.as_bytes(), Data::Text, message))
     }
 
-    /// Sends octets with the next `flush`; returns whether there is room for more.
-    fn send_bytes(&self, octets: &Bound<'_, PyBytes>) -> PyResult<bool> {
-        Ok(self.inner()?.send(Message::Binary(convert::octets(octets))))
+    /// Sends octets; returns what [`WebSocket::send_text`] does.
+    fn send_bytes(&self, octets: &Bound<'_, PyBytes>) -> PyResult<Option<bool>> {
+        let message = || Message::Binary(convert::octets(octets));
+        Ok(self.inner()?.send(octets.as_bytes(), Data::Binary, message))
     }
 
     /// Closes behind what has been sent, with the code of whoever left (`None`: there was none);
@@ -231,16 +248,22 @@ impl WebSocket {
 }
 
 impl Inner {
-    /// What is sent in one round of the event loop wakes the engine's thread once.
-    fn send(&self, message: Message) -> bool {
-        let (room, reader) = self.outbox.push(message);
+    /// What goes through the outbox in one round of the event loop wakes the engine's thread once.
+    fn send(&self, octets: &[u8], code: Data, message: impl FnOnce() -> Message) -> Option<bool> {
+        let direct = self.direct.as_ref();
+        let sent = direct.map_or(Sent::Not, |direct| direct.send(octets, code, &self.outbox));
+        let (room, reader) = match sent {
+            Sent::Wholly => return None,
+            Sent::Partly => (true, self.outbox.reader()),
+            Sent::Not => self.outbox.push(message()),
+        };
         if let Some(reader) = reader {
             match self.runtime.upgrade() {
                 Some(runtime) => runtime.enqueue(Job::Wake(reader)),
                 None => reader.wake(),
             }
         }
-        room
+        Some(room)
     }
 
     fn close(&self, close: Close) -> Option<Py<PyAny>> {

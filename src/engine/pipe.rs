@@ -65,6 +65,19 @@ impl<T: Item> Pipe<T> {
         (state.queued < CAPACITY, state.reader.take())
     }
 
+    /// Whether nothing waits in it, and more may be put in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.queue.is_empty() && !state.ended
+    }
+
+    /// The reader where it waits: to be woken by the caller, for another reason than an item.
+    #[must_use]
+    pub fn reader(&self) -> Option<Waker> {
+        self.lock().reader.take()
+    }
+
     /// Nothing comes behind `last`; `false` where the pipe had ended already.
     pub fn end(&self, last: T) -> bool {
         let mut state = self.lock();

@@ -136,6 +136,14 @@ impl Socket {
         self.blocked.poll_end(context)
     }
 
+    /// Writes what the system takes of `octets` at once; how many. From any thread.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::WouldBlock`] where it takes none.
+    pub fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(&[IoSlice::new(octets)])
+    }
+
     /// Makes the end of the connection a reset. A FIN would queue behind what the peer has not
     /// taken yet, and a peer that takes nothing would never learn that nobody waits for it.
     pub fn reset_on_close(&self) {

@@ -189,7 +189,11 @@ impl WriteHalf {
         }
     }
 
-    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes some of these parts, if that need not be waited for; how many octets.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::WouldBlock`] where it would have to be waited for.
+    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if let [one] = parts {
             return self.try_send(one);
         }

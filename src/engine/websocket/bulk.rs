@@ -5,12 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use ring::rand::{SecureRandom, SystemRandom};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
+
+use super::masked::Masked;
 
 /// Octets that are masked at once, and written together: a peer is woken for each write, which
 /// costs both sides more than the cache does that they pass through.
@@ -20,20 +20,16 @@ const PIECE: usize = 512 * 1024;
 /// do at once.
 pub(super) const TURN: usize = 1024 * 1024;
 
-/// The mask repeats after so many octets.
-type Word = [u8; 4];
-
 /// A stream that can be given a frame to write. What else is written waits for the frame's end, so
 /// that nothing gets into the middle of it.
 pub(super) struct Bulk<S> {
     stream: S,
-    /// What of the payload has not been masked yet, and the mask for its first octets.
+    /// What of the payload has not been masked yet.
     payload: Bytes,
-    mask: Word,
-    /// What goes out next; words, so that they can be written without being cleared first.
-    space: Vec<Word>,
-    /// Which octets of `space` have not been written yet.
-    waiting: std::ops::Range<usize>,
+    /// What goes out next.
+    piece: Masked,
+    /// How many octets of `piece` have been written.
+    written: usize,
     /// Octets that may be written before others get their turn.
     turn: usize,
     /// The peer did not take what there was when it was offered last.
@@ -47,9 +43,8 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
         Self {
             stream,
             payload: Bytes::new(),
-            mask: [0; 4],
-            space: Vec::new(),
-            waiting: 0..0,
+            piece: Masked::default(),
+            written: 0,
             turn: TURN,
             held_up: false,
             moved_at: Instant::now(),
@@ -77,50 +72,23 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
         code: Data,
         is_final: bool,
     ) -> io::Result<()> {
-        let mut mask = Word::default();
-        let filled = SystemRandom::new().fill(&mut mask);
-        filled.map_err(|_| io::Error::other("no random mask"))?;
-        let header = FrameHeader {
-            is_final,
-            opcode: OpCode::Data(code),
-            mask: Some(mask),
-            ..FrameHeader::default()
-        };
-        let mut start = Vec::new();
-        let formatted = header.format(payload.len() as u64, &mut start);
-        formatted.map_err(io::Error::other)?;
-        // The header, with as many octets as it takes to a whole word.
-        let odd = payload.split_to((start.len() % 4).min(payload.len()));
-        start.extend(odd.iter().zip(mask).map(|(octet, mask)| octet ^ mask));
-        mask.rotate_left(odd.len());
-        let room = start.len() + PIECE.min(payload.len());
-        self.space = Vec::with_capacity(room.div_ceil(4));
-        self.waiting = 0..0;
-        (self.payload, self.mask) = (payload, mask);
-        self.add(&start, [0; 4]);
+        let room = PIECE.min(payload.len());
+        let (piece, odd) = Masked::begin(&payload, code, is_final, room)?;
+        payload.advance(odd);
+        (self.payload, self.piece, self.written) = (payload, piece, 0);
         self.add_piece();
         Ok(())
     }
 
-    fn add_piece(&mut self) {
-        let piece = self.payload.split_to(PIECE.min(self.payload.len()));
-        self.add(&piece, self.mask);
+    /// Writes these octets as they are, before anything else: the rest of a frame that has begun to go
+    /// out.
+    pub(super) fn resume(&mut self, rest: &[u8]) {
+        (self.piece, self.written) = (Masked::plain(rest, 0), 0);
     }
 
-    /// Masks octets behind the last whole word of `space`, in one pass.
-    fn add(&mut self, octets: &[u8], mask: Word) {
-        let (words, odd) = octets.as_chunks();
-        let mask = u32::from_ne_bytes(mask);
-        let masked = |word: &Word| (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
-        self.space.extend(words.iter().map(masked));
-        if !odd.is_empty() {
-            let mut last = Word::default();
-            last.iter_mut()
-                .zip(odd)
-                .for_each(|(to, octet)| *to = *octet);
-            self.space.push(masked(&last));
-        }
-        self.waiting.end += octets.len();
+    fn add_piece(&mut self) {
+        let octets = self.payload.split_to(PIECE.min(self.payload.len()));
+        self.piece.add(&octets);
     }
 
     /// Takes down whether the peer takes what there is.
@@ -132,28 +100,28 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.waiting.is_empty() {
+        while !self.piece.octets(self.written).is_empty() {
             if self.turn == 0 {
                 self.turn = TURN;
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let waiting = self.space.as_flattened().get(self.waiting.clone());
-            let writing = Pin::new(&mut self.stream).poll_write(context, waiting.unwrap_or(&[]));
+            let waiting = self.piece.octets(self.written);
+            let writing = Pin::new(&mut self.stream).poll_write(context, waiting);
             match ready!(self.noted(writing))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => {
-                    self.waiting.start += count;
+                    self.written += count;
                     self.turn = self.turn.saturating_sub(count);
                 }
             }
-            if self.waiting.is_empty() {
-                self.waiting = 0..0;
-                self.space.clear();
+            if self.piece.octets(self.written).is_empty() {
+                self.written = 0;
+                self.piece.clear();
                 self.add_piece();
             }
         }
-        self.space = Vec::new();
+        self.piece = Masked::default();
         Poll::Ready(Ok(()))
     }
 }
@@ -196,6 +164,8 @@ mod tests {
     use std::io::Cursor;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 
     use super::*;
 
@@ -210,7 +180,7 @@ mod tests {
         let writing = async move {
             bulk.begin(payload, code, is_final)?;
             bulk.write_all(b"behind").await?;
-            assert_eq!(bulk.space.capacity(), 0);
+            assert!(bulk.piece.has_no_room());
             bulk.shutdown().await
         };
         let mut all = Vec::new();

@@ -1,10 +1,12 @@
 //! An open WebSocket: messages both ways, pings, timeouts, and the close.
 
 use std::future::poll_fn;
+use std::sync::MutexGuard;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, timeout};
 
+use super::direct::{Direct, Lane};
 use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
 use super::peer::{Fault, Peer};
 use super::pulse::{Due, Pulse};
@@ -17,7 +19,8 @@ use crate::engine::report::Provenance;
 use crate::engine::timer::{Timer, poll_due};
 
 /// How a session ends.
-enum Outcome {
+#[derive(Debug)]
+pub(super) enum Outcome {
     /// The client closed, or left.
     Left(Close),
     /// The upstream closed, which the client has been told.
@@ -37,6 +40,8 @@ pub(super) struct Session<'a> {
     peer: Box<dyn Peer + Send>,
     inbox: &'a Inbox,
     outbox: &'a Outbox,
+    /// Where messages of the client's go past the outbox.
+    direct: &'a Direct,
     settings: WebSockets,
     /// Something has been sent that may still be buffered.
     unflushed: bool,
@@ -55,6 +60,7 @@ impl<'a> Session<'a> {
         peer: Box<dyn Peer + Send>,
         inbox: &'a Inbox,
         outbox: &'a Outbox,
+        direct: &'a Direct,
         settings: WebSockets,
     ) -> Self {
         let now = Instant::now();
@@ -62,6 +68,7 @@ impl<'a> Session<'a> {
             peer,
             inbox,
             outbox,
+            direct,
             settings,
             unflushed: false,
             paused: false,
@@ -120,7 +127,9 @@ impl<'a> Session<'a> {
     }
 
     /// Sends the close and waits for the end of the connection.
-    async fn part(&mut self, farewell: Option<Close>, reads_on: bool) {
+    pub(super) async fn part(&mut self, farewell: Option<Close>, reads_on: bool) {
+        // Whoever called it off has not looked whether something was left.
+        drop(self.enter());
         if let Some(close) = farewell {
             poll_fn(|context| self.peer.poll_ready(context)).await;
             self.peer.send(Message::Close(close));
@@ -141,7 +150,31 @@ impl<'a> Session<'a> {
         });
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let mut lane = self.enter();
+        let polled = self.poll_both(context);
+        if polled.is_pending()
+            && !self.unflushed
+            && let Some(socket) = self.peer.shortcut()
+        {
+            lane.open(socket, self.settings.max_message_size);
+        }
+        polled
+    }
+
+    /// Has the lane to itself, and what was left there.
+    fn enter(&mut self) -> MutexGuard<'a, Lane> {
+        let mut lane = self.direct.enter();
+        let (rest, sent_at) = lane.take();
+        self.busy = sent_at.map_or(self.busy, |at| self.busy.max(at));
+        if !rest.is_empty() {
+            self.peer.resume(&rest);
+            self.unflushed = true;
+        }
+        lane
+    }
+
+    fn poll_both(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         let now = Instant::now();
         let (left, room) = self.inbox.poll(context);
         self.paused = !left && !room;

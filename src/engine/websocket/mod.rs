@@ -5,7 +5,9 @@
 
 mod bulk;
 mod carry;
+pub mod direct;
 pub mod handshake;
+mod masked;
 pub mod memory;
 pub mod message;
 pub mod peer;

@@ -1,11 +1,13 @@
 //! What a session needs from its upstream, be it behind a socket or in this process.
 
+use std::sync::Weak;
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
 use super::message::{Close, Message};
 use crate::engine::error::Error;
+use crate::engine::upstream::socket::Socket;
 
 /// Why nothing more comes from an upstream, although it has not closed.
 #[derive(Debug)]
@@ -38,4 +40,13 @@ pub trait Peer {
 
     /// Waits for the end of the connection, and ignores what still comes.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// The socket, where a frame may be written to it past this: it takes frames as they are, and
+    /// all that was sent before has gone.
+    fn shortcut(&self) -> Option<&Weak<Socket>> {
+        None
+    }
+
+    /// Writes the rest of a frame that went past this, before anything else.
+    fn resume(&mut self, _rest: &[u8]) {}
 }

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::carry::Session;
+use super::direct::Direct;
 use super::message::Message;
 use super::peer::Peer;
 use super::socket::SocketPeer;
@@ -44,13 +45,14 @@ pub async fn run(
     request: Box<Request>,
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
+    direct: Arc<Direct>,
 ) {
     let ending = Ending(Some(&*inbox));
     let relay = in_flight.relay();
     // Boxed: it is over when the session begins, which may last for days.
     let opened = Box::pin(open(relay, request, &inbox)).await;
     if let Some((peer, origin)) = opened {
-        let session = Session::new(peer, &inbox, &outbox, relay.config.web_sockets);
+        let session = Session::new(peer, &inbox, &outbox, &direct, relay.config.web_sockets);
         session.run(relay, &origin).await;
     }
     ending.disarm();

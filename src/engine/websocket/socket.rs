@@ -49,6 +49,11 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 
     /// Whether it may be worth reading; if not, the task is woken when it is.
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether what is written goes to the socket as it is.
+    fn is_plain(&self) -> bool {
+        false
+    }
 }
 
 impl Io for SocketIo {
@@ -59,6 +64,10 @@ impl Io for SocketIo {
 
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         SocketIo::poll_readable(self, context)
+    }
+
+    fn is_plain(&self) -> bool {
+        true
     }
 }
 
@@ -90,6 +99,8 @@ pub struct SocketPeer {
     accounted: usize,
     /// tungstenite may have an answer to a ping to write.
     answers: bool,
+    /// What is written goes to the socket as it is.
+    plain: bool,
     socket: Weak<Socket>,
 }
 
@@ -104,7 +115,7 @@ impl SocketPeer {
         Ok(Self::over(io, read, socket, max_message_size).await)
     }
 
-    async fn over(
+    pub(super) async fn over(
         io: Box<dyn Io>,
         read: Bytes,
         socket: Weak<Socket>,
@@ -116,6 +127,7 @@ impl SocketPeer {
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(most))
             .max_frame_size(Some(most));
+        let plain = io.is_plain();
         let frames = WebSocketStream::from_partially_read(
             Readahead::new(Bulk::new(io), read.len()),
             read.into(),
@@ -131,6 +143,7 @@ impl SocketPeer {
             ended: false,
             accounted: 0,
             answers: false,
+            plain,
             socket,
         }
     }
@@ -302,6 +315,16 @@ impl Peer for SocketPeer {
         }
         self.ended = true;
         Poll::Ready(())
+    }
+
+    fn shortcut(&self) -> Option<&Weak<Socket>> {
+        let waits = self.rest.is_some() || self.bulky || self.answers;
+        let over = self.deaf || self.closed;
+        (self.plain && !waits && !over).then_some(&self.socket)
+    }
+
+    fn resume(&mut self, rest: &[u8]) {
+        self.frames.get_mut().get_mut().resume(rest);
     }
 }
 
