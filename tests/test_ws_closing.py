@@ -68,6 +68,22 @@ def test_fastapi_reverse_proxy_defect_the_upstream_s_close_is_the_client_s(
         ends.peer.expect_end()
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"), [(1014, ""), (1014, "bad gateway behind"), (1002, "Protocol violation")]
+)
+def test_an_upstream_s_close_that_the_library_replaces_is_the_client_s(
+    code: int, reason: str
+) -> None:
+    with through() as ends:
+        ends.peer.send_text("before")
+        ends.peer.close(code, reason)
+        assert ends.client.receive_message() == "before"
+        assert ends.client.answer_close() == (code, reason)
+        # The library's own answer.
+        assert ends.peer.expect_close()[0] == 1002
+        ends.peer.expect_end()
+
+
 @pytest.mark.parametrize(("code", "reason"), [*CLOSES, (1014, "")])
 def test_the_client_s_close_is_the_upstream_s(code: int, reason: str) -> None:
     with through() as ends:

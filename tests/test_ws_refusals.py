@@ -15,6 +15,7 @@ from asgi_relay import Relay
 
 from .support import scripts, wire
 from .support.each import EACH
+from .support.exchange import Gate
 from .support.front import relayed
 from .support.processes import run_process
 from .support.servers import serve
@@ -165,6 +166,30 @@ def test_a_body_that_breaks_off_does_not_look_whole() -> None:
 
         anyio.run(run)
     assert session.state != "over"
+
+
+def test_a_body_without_an_end_goes_out_as_it_comes() -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(200, [("Content-Type", "text/event-stream")])
+        exchange.chunk(b"data: 1\n\n")
+        exchange.wait(first)
+        exchange.chunk(b"data: 2\n\n")
+        exchange.hang()
+
+    async def run(url: str) -> None:
+        async with Relay(url) as relay, Session().run(relay) as session:
+            await session.until(lambda: len(session.sent) >= 2)
+            first.open()
+            await session.until(lambda: len(session.sent) >= 3)
+            session.leave(1006)
+        assert session.status == 200
+        bodies = [(message["body"], message["more_body"]) for message in session.sent[1:]]
+        assert bodies == [(b"data: 1\n\n", True), (b"data: 2\n\n", True)]
+
+    first = Gate()
+    with Upstream(script) as upstream:
+        anyio.run(run, upstream.url)
+        upstream.connections[0].wait_done()
 
 
 def test_an_encoded_body_is_not_decoded() -> None:

@@ -135,6 +135,20 @@ async def test_its_refusal_arrives_as_it_is(kind: str) -> None:
     assert session.response_values("set-cookie") == [b"a=1", b"b=2"]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_refusal_that_it_does_not_end_has_an_end(kind: str, begun: bool) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        if begun:
+            body = {"type": "websocket.http.response.body", "body": b"who "}
+            await send({**body, "more_body": True})
+
+    async with opened(relay_to(app, kind, timeout=None)) as session:
+        await session.returned.wait()
+        session.take_error()
+    assert session.state != "over"
+
+
 async def test_its_close_before_the_acceptance_is_a_403(kind: str) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert (await receive())["type"] == "websocket.connect"

@@ -27,7 +27,7 @@ async def serve_web_socket(
     finally:
         # Where the app has closed, this changes nothing.
         link.close(_FAILED, "")
-    if not exchange.answered:
+    if not exchange.complete:
         call.fail("RemoteProtocolError", "the application ended before its response")
 
 
@@ -41,7 +41,8 @@ class _WebSocketExchange:
         self._news: deque[Message] = deque([{"type": "websocket.connect"}])
         self._end: Message | None = None
         self._accepted = False
-        self.answered = False
+        self.complete = False
+        """Whether the handshake has its whole answer."""
 
     async def receive(self) -> Message:
         while not self._news:
@@ -77,11 +78,11 @@ class _WebSocketExchange:
             if message.get("subprotocol"):
                 choice = message["subprotocol"].encode("latin-1")
                 headers.append((b"sec-websocket-protocol", choice))
-            self._accepted = self.answered = True
+            self._accepted = self.complete = True
             call.respond(101, headers)
         elif kind == "websocket.close":
             self._refuse(403, [])
-            call.finish()
+            self._finish()
         elif kind == "websocket.http.response.start":
             self._refuse(message["status"], message.get("headers", ()))
         elif kind == "websocket.http.response.body":
@@ -89,12 +90,15 @@ class _WebSocketExchange:
             if body and not call.push(body):
                 await parked(call, call.park_writer, self._port)
             if not message.get("more_body", False):
-                call.finish()
+                self._finish()
         else:
             raise RuntimeError(f"{kind!r} before the WebSocket was accepted")
 
+    def _finish(self) -> None:
+        self.complete = True
+        self._call.finish()
+
     def _refuse(self, status: int, headers: Any) -> None:
-        self.answered = True
         self._leave(_VANISHED, "")
         self._call.respond(status, headers)
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import _engine
-from ._loop import Job, Port, parked
+from ._loop import Job, parked
 from ._pump import (
     ABORTED,
     COMPLETE,
     FAILED,
     NOTES,
+    SLOW,
     Companion,
     Message,
     Scope,
@@ -223,19 +224,29 @@ class WebSocketPump(Companion):
             message = None
 
     async def _refuse(self, status: int, headers: Any, messages: list[Any], flags: int) -> bool:
-        """Send a refusal, once it is whole; whether it came so."""
-        web_socket = self._web_socket
+        """Send a refusal, once it is whole or takes long; whether it came whole."""
         refusal = Refusal(self._scope, self._send, status, headers)
-        while refusal.add(b"".join(messages), flags):
-            await parked(web_socket, web_socket.park, self._port)
-            taken = web_socket.take(None)
-            messages, flags = (taken[3], taken[4]) if taken is not None else ([], 0)
-            if flags & NOTES:
-                self._handle_notes()
+        body = b"".join(messages)
+        while refusal.add(body, flags):
+            body, flags = await self._more_of_refusal()
             if flags & ABORTED:
                 return False
         await self._stop_reading()
-        return await refusal.send(web_socket, self._port)
+        await refusal.send()
+        if refusal.goes_on and not self._granian:
+            # It may have no end, so that the client's leaving must be heard of again.
+            self._reader = self._start(self._read)
+        while refusal.goes_on:
+            await refusal.send_on(*await self._more_of_refusal())
+        return refusal.came_whole
+
+    async def _more_of_refusal(self) -> tuple[bytes, int]:
+        await parked(self._web_socket, self._web_socket.park, self._port)
+        taken = self._web_socket.take(None)
+        messages, flags = (taken[3], taken[4]) if taken is not None else ([], 0)
+        if flags & NOTES:
+            self._handle_notes()
+        return b"".join(messages), flags
 
     async def _close(self, code: int, reason: str) -> None:
         if not self._deaf:
@@ -265,6 +276,7 @@ class Refusal:
 
     It goes out when all of its body is there, as one message, which is all that granian takes;
     uvicorn's older implementation forgets what comes behind the head in another turn of the loop.
+    A body that takes long goes out as it comes.
     """
 
     def __init__(self, scope: Scope, send: Send, status: int, headers: Any) -> None:
@@ -282,25 +294,31 @@ class Refusal:
         self._pieces.append(octets)
         self._size += len(octets)
         self._flags = flags
-        return self._whole and not flags & _OVER and self._size < _GATHERED
+        return self._whole and not flags & (_OVER | SLOW) and self._size < _GATHERED
 
-    async def send(self, web_socket: _engine.WebSocket | None, port: Port | None) -> bool:
-        """Send it, with what still comes of an unusually long body; whether it came whole."""
-        if not self._whole:
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is more to be sent, as it comes."""
+        return self._whole and not self._flags & (_OVER | ABORTED)
+
+    @property
+    def came_whole(self) -> bool:
+        return self._flags & COMPLETE != 0
+
+    async def send(self) -> None:
+        """Send what there is of it."""
+        if self._whole:
+            await self._send(self._start)
+            await self.send_on(b"".join(self._pieces), self._flags)
+        else:
             await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
-            return self._flags & COMPLETE != 0
-        await self._send(self._start)
-        body, flags = b"".join(self._pieces), self._flags
-        while True:
-            if flags & (FAILED | ABORTED):
-                return False
+
+    async def send_on(self, body: bytes, flags: int) -> None:
+        """Send more of its body."""
+        self._flags = flags
+        if not flags & (FAILED | ABORTED):
             more = not flags & COMPLETE
             await self._send({"type": f"{_DENIAL}.body", "body": body, "more_body": more})
-            if not more or web_socket is None or port is None:
-                return True
-            await parked(web_socket, web_socket.park, port)
-            _, _, _, messages, flags = web_socket.take(None) or (0, None, None, [], 0)
-            body = b"".join(messages)
 
 
 def without_repeats(headers: Any) -> list[tuple[bytes, bytes]]:
@@ -322,4 +340,4 @@ async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:
     headers, body = plain_text(text)
     refusal = Refusal(scope, send, status, headers)
     refusal.add(body, COMPLETE)
-    await refusal.send(None, None)
+    await refusal.send()

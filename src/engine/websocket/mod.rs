@@ -6,6 +6,7 @@
 mod bulk;
 mod carry;
 pub mod direct;
+mod fault;
 pub mod handshake;
 mod masked;
 pub mod memory;

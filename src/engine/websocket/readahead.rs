@@ -23,9 +23,43 @@ pub(super) struct Readahead<S> {
     taken: usize,
     /// How much has been handed on, in all.
     passed: usize,
+    /// The last octets that were handed on.
+    tail: Tail,
     /// Octets that may be read before others get their turn.
     turn: usize,
     read_at: Instant,
+}
+
+/// The last octets of a stream, as many as a control frame has at most (RFC 6455 §5.5).
+struct Tail {
+    octets: [u8; 127],
+    length: usize,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self {
+            octets: [0; 127],
+            length: 0,
+        }
+    }
+}
+
+impl Tail {
+    fn octets(&self) -> &[u8] {
+        let start = self.octets.len() - self.length;
+        self.octets.get(start..).unwrap_or_default()
+    }
+
+    fn add(&mut self, octets: &[u8]) {
+        let size = self.octets.len();
+        let octets = octets.last_chunk::<127>().map_or(octets, |last| last);
+        self.octets.rotate_left(octets.len());
+        if let Some(end) = self.octets.get_mut(size - octets.len()..) {
+            end.copy_from_slice(octets);
+        }
+        self.length = size.min(self.length + octets.len());
+    }
 }
 
 impl<S: AsyncRead + Unpin> Readahead<S> {
@@ -37,6 +71,7 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
             space: Vec::new(),
             taken: 0,
             passed,
+            tail: Tail::default(),
             turn: TURN,
             read_at: Instant::now(),
         }
@@ -60,6 +95,16 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
     /// How many octets have been handed on, in all; it wraps around.
     pub(super) const fn passed(&self) -> usize {
         self.passed
+    }
+
+    /// The last octets that were handed on.
+    pub(super) fn tail(&self) -> &[u8] {
+        self.tail.octets()
+    }
+
+    fn note_passed(&mut self, octets: &[u8]) {
+        self.passed = self.passed.wrapping_add(octets.len());
+        self.tail.add(octets);
     }
 
     /// Whether octets wait here, or space for more is held that goes back when none come.
@@ -97,21 +142,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readahead<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.waiting().is_empty() && !self.flood {
-            let before = buffer.remaining();
+            let (before, room) = (buffer.filled().len(), buffer.remaining());
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
             self.read_at = Instant::now();
-            self.passed = self.passed.wrapping_add(before - buffer.remaining());
-            self.flood = before > 0 && buffer.remaining() == 0;
+            self.note_passed(buffer.filled().get(before..).unwrap_or_default());
+            self.flood = room > 0 && buffer.remaining() == 0;
             return Poll::Ready(Ok(()));
         }
         if self.waiting().is_empty() {
             ready!(self.poll_fill(context))?;
             self.flood = self.waiting().len() > buffer.remaining();
         }
+        let before = buffer.filled().len();
         let count = self.waiting().len().min(buffer.remaining());
         buffer.put_slice(self.waiting().get(..count).unwrap_or_default());
         self.taken += count;
-        self.passed = self.passed.wrapping_add(count);
+        self.note_passed(buffer.filled().get(before..).unwrap_or_default());
         if self.waiting().is_empty() && !self.flood {
             self.space = Vec::new();
         }
@@ -158,8 +204,11 @@ mod tests {
         }
         assert!(got == sent);
         assert_eq!(ahead.passed(), 7 + sent.len());
+        assert!(sent.ends_with(ahead.tail()) && ahead.tail().len() == 127);
         writer.write_all(b"x").await?;
         assert_eq!(ahead.read(&mut piece).await?, 1);
+        let expected = [sent.last_chunk::<126>().map_or(&[][..], |last| last), b"x"].concat();
+        assert_eq!(ahead.tail(), expected);
         assert_eq!(ahead.space.capacity(), 0);
         drop(writer);
         assert_eq!(ahead.read(&mut piece).await?, 0);

@@ -1,9 +1,11 @@
 //! A WebSocket from its handshake on: asks the upstream, tells the client, and has messages carried.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::carry::Session;
 use super::direct::Direct;
@@ -18,7 +20,7 @@ use crate::engine::lines::Lines;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe::Pipe;
 use crate::engine::relay::{InFlight, Ongoing, Relay, Request};
-use crate::engine::report::Provenance;
+use crate::engine::report::{Note, Observer, Provenance};
 
 /// What goes to the client.
 pub type Inbox = ExchangeMailbox<Message>;
@@ -59,6 +61,10 @@ pub async fn run(
     outbox.close();
 }
 
+/// How long a refusal's body may take before its beginning should go out: whoever passes it on waits
+/// for the end first.
+pub const GATHERING: Duration = Duration::from_secs(1);
+
 /// The work's outcome; `None` where the client leaves before.
 async fn unless_aborted<F: Future>(inbox: &Inbox, work: F) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
@@ -67,6 +73,13 @@ async fn unless_aborted<F: Future>(inbox: &Inbox, work: F) -> Option<F::Output> 
         false => work.as_mut().poll(context).map(Some),
     })
     .await
+}
+
+/// Says when what is gathered should go out; never ends.
+async fn note_slow(inbox: &Inbox) {
+    sleep(GATHERING).await;
+    inbox.note(Note::Slow);
+    pending().await
 }
 
 /// Opens the upstream's end and publishes its 101, or whatever it answers instead.
@@ -88,7 +101,13 @@ async fn open(
         stream,
     }) = response.answer.switched.take()
     else {
-        let refusal = pass_on(relay, &mut response, inbox);
+        let refusal = async {
+            tokio::select! {
+                biased;
+                () = pass_on(relay, &mut response, inbox) => {}
+                () = note_slow(inbox) => {}
+            }
+        };
         unless_aborted(inbox, refusal).await;
         return None;
     };

@@ -12,13 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Error as WsError;
-use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSocketConfig};
 
 use super::bulk::Bulk;
-use super::message::{Close, INVALID_TEXT, Message, PROTOCOL_ERROR, TOO_BIG};
+use super::fault::{broken, fault, is_replaced, lost, said_close};
+use super::message::{Close, Message};
 use super::peer::{Fault, Peer};
 use super::readahead::Readahead;
 use crate::engine::error::{Error, Kind};
@@ -220,14 +219,12 @@ impl Peer for SocketPeer {
                     break Message::Binary(octets);
                 }
                 WsMessage::Close(None) => break Message::Close(Close::from_peer(None, "")),
-                // What tungstenite makes of a code that no frame may carry; its answer is on its
-                // way.
-                WsMessage::Close(Some(frame))
-                    if frame.code == CloseCode::Protocol
-                        && frame.reason == "Protocol violation" =>
-                {
+                // What tungstenite makes of a code that no frame may carry, or that it does not know;
+                // its answer is on its way.
+                WsMessage::Close(Some(frame)) if is_replaced(&frame) => {
                     self.closed = true;
-                    return Poll::Ready(Err(broken()));
+                    let said = said_close(self.frames.get_ref().tail());
+                    return Poll::Ready(said.map(Message::Close).ok_or_else(broken));
                 }
                 WsMessage::Close(Some(frame)) => {
                     let code = Some(frame.code.into());
@@ -341,38 +338,6 @@ impl Drop for SocketPeer {
 impl std::fmt::Debug for SocketPeer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SocketPeer")
-    }
-}
-
-fn lost() -> Fault {
-    Fault {
-        error: Error::new(Kind::Read, "the connection ended without a close"),
-        farewell: None,
-    }
-}
-
-fn broken() -> Fault {
-    Fault {
-        error: Error::new(Kind::Protocol, "the upstream broke the protocol"),
-        farewell: Some(Close::new(PROTOCOL_ERROR, "")),
-    }
-}
-
-fn fault(error: &WsError) -> Fault {
-    let (detail, farewell) = match error {
-        WsError::Utf8(_) => ("a text is not UTF-8", Close::new(INVALID_TEXT, "")),
-        WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
-            ("a message is too big", Close::new(TOO_BIG, ""))
-        }
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-        | WsError::Io(_)
-        | WsError::ConnectionClosed
-        | WsError::AlreadyClosed => return lost(),
-        _ => return broken(),
-    };
-    Fault {
-        error: Error::new(Kind::Protocol, detail),
-        farewell: Some(farewell),
     }
 }
 
