@@ -9,12 +9,12 @@ from benchmarks.scenarios import (
     CPU_PER_MESSAGE,
     MEGABYTES,
     MEGABYTES_PER_CPU,
+    MEMORY,
     MESSAGES,
     OPENING,
     P50,
     P99,
     REQUESTS,
-    RESIDENT,
     SOCKET,
     STREAM,
     Scenario,
@@ -58,7 +58,7 @@ _DOWNLOADED = (
 _HELD_OPEN = (
     Column("KiB/stream", STREAM, 1),
     Column("over the floor", STREAM, 1, subtract="floor"),
-    Column("all, MiB", RESIDENT, 1),
+    Column("all, MiB", MEMORY, 1),
     Column("to open, s", OPENING, 2),
 )
 

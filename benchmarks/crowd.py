@@ -1,8 +1,8 @@
 """What a crowd of idle clients costs the gateway: `python -m benchmarks.crowd`.
 
 Opens kept HTTP/1.1 connections, one request on each, and WebSockets, one echo on each, and prints
-what `asgi-relay serve` holds for them in resident memory, as JSON: for connections right after the
-last request, when those that came first may have been parked already, and once all of them are.
+what `asgi-relay serve` holds for them in memory of its own, as JSON: for connections right after
+the last request, when those that came first may have been parked already, and once all of them are.
 Upstream and clients are in this process, which needs as many descriptors as the clients and two for
 each WebSocket.
 """
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.probe import resident_kib, settled_kib
+from benchmarks.probe import own_kib, settled_kib
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -147,10 +147,10 @@ async def measure(connections: int, websockets: int, workers: int) -> dict[str, 
         start = await settled_kib([pid])
         began = time.monotonic()
         kept = await gather(connections, keep, port)
-        at_first = resident_kib([pid])
+        at_first = own_kib([pid])
         held = await settled_kib([pid])
         chats = await gather(websockets, chat, port)
-        chatting = resident_kib([pid])
+        chatting = own_kib([pid])
         took = time.monotonic() - began
         # All of them are still of use.
         for reader, writer in kept[:: max(1, connections // 100)]:

@@ -11,8 +11,8 @@ from benchmarks.payloads import IDLE_PATH
 from benchmarks.probe import (
     MachineTime,
     cpu_seconds,
+    own_kib,
     process_tree,
-    resident_kib,
     settled_kib,
 )
 from benchmarks.processes import Server
@@ -23,13 +23,13 @@ from benchmarks.scenarios import (
     CPU_PER_MESSAGE,
     MEGABYTES,
     MEGABYTES_PER_CPU,
+    MEMORY,
     MESSAGES,
     OPENING,
     OTHERS,
     P50,
     P99,
     REQUESTS,
-    RESIDENT,
     Scenario,
 )
 from benchmarks.tools import Tools
@@ -86,7 +86,7 @@ def _wait_until_quiet(pids: list[int]) -> None:
 
 
 async def measure_held(scenario: Scenario, server: Server) -> Figures:
-    """The growth in resident memory from an idle process to one that holds the connections."""
+    """The growth in memory from an idle process to one that holds the connections."""
     pids = process_tree(server.pid)
     # What the first of them load and allocate once is no part of what each costs.
     async with hold(scenario, server.port, WARM_UP_CONNECTIONS):
@@ -96,7 +96,7 @@ async def measure_held(scenario: Scenario, server: Server) -> Figures:
         opening = time.monotonic() - began
         held = await _held(scenario, pids)
     each, _ = headline(scenario)
-    return {each: (held - before) / scenario.connections, RESIDENT: held / 1024, OPENING: opening}
+    return {each: (held - before) / scenario.connections, MEMORY: held / 1024, OPENING: opening}
 
 
 async def _held(scenario: Scenario, pids: list[int]) -> int:
@@ -104,4 +104,4 @@ async def _held(scenario: Scenario, pids: list[int]) -> int:
     if scenario.path == IDLE_PATH:
         return await settled_kib(pids)
     await asyncio.sleep(SETTLE_SECONDS)
-    return resident_kib(pids)
+    return own_kib(pids)

@@ -48,25 +48,26 @@ def _cpu_clock(pid: int) -> float:
     return time.clock_gettime(clock.value)
 
 
-def resident_kib(pids: list[int]) -> int:
-    return sum(_resident_kib(pid) for pid in pids)
+def own_kib(pids: list[int]) -> int:
+    """Resident memory, but for pages of files: code, which is loaded once and shared."""
+    return sum(map(_own_kib, pids))
 
 
 async def settled_kib(pids: list[int]) -> int:
     """The same once it has not become less for a while: what is idle may be let go of late."""
-    least, until = resident_kib(pids), time.monotonic() + SETTLED_SECONDS
+    least, until = own_kib(pids), time.monotonic() + SETTLED_SECONDS
     end = time.monotonic() + SETTLED_AT_MOST
     while time.monotonic() < min(until, end):
         await asyncio.sleep(SETTLED_STEP)
-        if (now := resident_kib(pids)) < least:
+        if (now := own_kib(pids)) < least:
             least, until = now, time.monotonic() + SETTLED_SECONDS
-    return resident_kib(pids)
+    return own_kib(pids)
 
 
-def _resident_kib(pid: int) -> int:
+def _own_kib(pid: int) -> int:
     # smaps_rollup counts pages; VmRSS and statm may lag by some hundred kilobytes per thread.
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Rss:"):
+        if line.startswith("Anonymous:"):
             return int(line.split()[1])
     return 0
 

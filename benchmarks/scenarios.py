@@ -26,7 +26,7 @@ CPU_PER_MESSAGE = "cpu_us_per_message"
 SOCKET = "kib_per_websocket"
 CONNECTION = "kib_per_connection"
 OPENING = "opening_s"
-RESIDENT = "resident_mib"
+MEMORY = "memory_mib"
 OTHERS = "others_cpu_percent"
 """How much of the machine was taken by programs that are no part of the bench."""
 
