@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 from dataclasses import FrozenInstanceError
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from asgi_relay import (
     ConsistentHash,
     HealthCheck,
+    Limits,
     PassiveHealth,
     Relay,
     StickyCookie,
     Target,
     TargetChange,
+    Timeout,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 A, B = "http://a.test:8000", "http://b.test:8000"
 SECRET = "s3cret"
@@ -78,6 +86,10 @@ def test_the_defaults_are_those_of_the_contract(kind: Any) -> None:
     assert {parameter.kind for parameter in others} == {inspect.Parameter.KEYWORD_ONLY}
 
 
+def _pickled(part: Any, protocol: int) -> Any:
+    return pickle.loads(pickle.dumps(part, protocol))
+
+
 EQUALS: list[tuple[Any, Any, Any]] = [
     (Target(A), Target(A, weight=1), Target(A, weight=2)),
     (HealthCheck(), HealthCheck("/"), HealthCheck("/health")),
@@ -95,6 +107,28 @@ def test_parts_compare_by_their_values(one: Any, same: Any, other: Any) -> None:
     assert one == same
     assert one != other
     assert one != "something else"
+
+
+COPIES: list[Callable[[Any], Any]] = [
+    copy.copy,
+    copy.deepcopy,
+    *(partial(_pickled, protocol=protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
+]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(one for one, _, _ in EQUALS),
+        Timeout(3, read=None),
+        Limits(1),
+        Target(A, health_check=HealthCheck(headers={"A": "1"}, expected_statuses=[200])),
+    ],
+    ids=label,
+)
+def test_a_copy_is_the_same(part: Any) -> None:
+    for made in COPIES:
+        assert made(part) == part
 
 
 @pytest.mark.parametrize("part", [one for one, _, _ in EQUALS], ids=label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 
@@ -56,6 +57,10 @@ class Timeout:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Timeout does not change; make a new one to set {name}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are made anew, as no attribute can be set.
+        return partial(Timeout, **{name: getattr(self, name) for name in _DEFAULTS}), ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Timeout) and self.as_tuple() == other.as_tuple()
