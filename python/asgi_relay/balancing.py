@@ -345,7 +345,8 @@ def _shown(url: str) -> str:
     shown = without_user_information(bare)[0]
     # Without a scheme it is no URL, and what stands before an @ may be a password all the same.
     shown = shown if "://" in shown else shown.rpartition("@")[2]
-    if "@" in url[len(bare) :]:
+    # A password with a "/", "?" or "#" that is not encoded ends where its "@" is.
+    if "@" in shown or "@" in url[len(bare) :]:
         shown = shown.partition("://")[0] + "://…"
     return shown if bare == url else f"{shown}?…"
 
