@@ -58,11 +58,15 @@ def test_by_default_a_connection_that_closes_before_the_head_is_not_tried_again(
 COVERED: dict[str, tuple[Script, int, list[type[BaseException]]]] = {
     "fin": (scripts.close, 502, [RemoteProtocolError, ProtocolError, TransportError, RelayError]),
     "garbage": (scripts.say(b"?\r\n\r\n"), 502, [RemoteProtocolError, ProtocolError, Exception]),
-    "rst": (scripts.reset, 502, [ReadError, NetworkError, TransportError, RelayError]),
+    "rst": (
+        scripts.reset,
+        502,
+        [ReadError, NetworkError, TransportError, RelayError, ConnectionError, OSError],
+    ),
     "hang": (
         scripts.hang,
         504,
-        [ReadTimeout, TimeoutException, builtins.TimeoutError],
+        [ReadTimeout, TimeoutException, builtins.TimeoutError, OSError],
     ),
 }
 
@@ -89,7 +93,9 @@ def test_an_exception_class_covers_its_subclasses(
         (scripts.close, 502, TimeoutException),
         (scripts.reset, 502, ProtocolError),
         (scripts.reset, 502, ConnectError),
+        (scripts.close, 502, OSError),
         (scripts.hang, 504, NetworkError),
+        (scripts.hang, 504, ConnectionError),
         (scripts.hang, 504, ConnectTimeout),
     ],
 )
@@ -126,7 +132,8 @@ def test_exception_classes_of_httpx_mean_ours_of_the_same_name(
 
 
 def test_connect_error_covers_its_subclasses() -> None:
-    kinds: list[Any] = [ConnectError, httpx.ConnectError, httpx2.ConnectError, NameResolutionError]
+    ours: list[Any] = [ConnectError, NameResolutionError, ConnectionError, OSError]
+    kinds = [*ours, httpx.ConnectError, httpx2.ConnectError]
     for kind in kinds:
         assert count_attempts("http://upstream.invalid", 502, retry_exceptions=[kind]) == 2
     assert count_attempts("http://upstream.invalid", 502, retry_exceptions=[ReadTimeout]) == 1

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from . import exceptions
-from .exceptions import RelayError
+from .exceptions import NetworkError, RelayError
 
 # Every exception that stands for one kind of failure, by the engine's name for it.
 KINDS: dict[str, type[RelayError]] = {
@@ -175,7 +175,9 @@ def exception_kinds(parameter: str, value: object) -> list[str]:
         if item.__module__.partition(".")[0] in LIBRARIES:
             aliases = {"HTTPError": "TransportError", "RequestError": "TransportError"}
             ours = getattr(exceptions, aliases.get(item.__name__, item.__name__), item)
-        covered = [name for name, kind in KINDS.items() if issubclass(kind, ours)]
+        # The builtin ones stand for a failure of the network in any other client.
+        bases = (ours, NetworkError) if ours in {OSError, ConnectionError} else (ours,)
+        covered = [name for name, kind in KINDS.items() if issubclass(kind, bases)]
         if not covered:
             raise ValueError(
                 f"{parameter}: {item.__module__}.{item.__qualname__} is never raised by an "
