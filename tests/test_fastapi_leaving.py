@@ -25,7 +25,7 @@ from .support import scripts
 from .support.conversation import silence
 from .support.direct import Call
 from .support.exchange import Gate
-from .support.servers import serve
+from .support.servers import SERVERS, serve
 from .support.site import FRAMEWORKS, Site, make_app, served
 from .support.tidy import Tidy
 from .support.upstream import Upstream
@@ -103,6 +103,42 @@ async def test_a_client_is_seen_to_leave_behind_a_body_that_nobody_wants(
             call.leave.set()
             await anyio.to_thread.run_sync(upstream.connections[0].wait_closed)
         assert upstream.requests[0].body == b"instead"
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_client_that_leaves_takes_all_exchanges_along(kind: str, together: bool) -> None:
+    """Some servers tell only one who waits for that."""
+
+    async def endpoint(request: Request) -> Response:
+        if together:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(fail, request, one)
+                tasks.start_soon(fail, request, two)
+            return Response()
+        # It is on its way, and waits for its client to leave, too.
+        first = await proxy_pass(request, one.url, "/idle")
+        await fail(request, two)
+        return first
+
+    async def fail(request: Request, upstream: Upstream) -> None:
+        with pytest.raises(HTTPException):
+            await proxy_pass(request, upstream.url, "/hang")
+
+    script = scripts.by_path(SCRIPTS)
+    site = Site()
+    with (
+        Upstream(script) as one,
+        Upstream(script) as two,
+        serve(make_app(site.doing(endpoint)), kind) as server,
+    ):
+        site.port = server.port
+        with site.client() as client:
+            client.start()
+            one.wait_requests()
+            two.wait_requests()
+        one.connections[0].wait_closed()
+        two.connections[0].wait_closed()
 
 
 def test_what_a_client_that_has_left_would_be_told(site: Site) -> None:

@@ -1,10 +1,11 @@
-"""Where a request's body comes from: the client, or what has been read of it already."""
+"""What comes from a request's client: its body, or what has been read of that, and its leaving."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import anyio
 from starlette.requests import Request
 
 from .._pump import Message, Receive
@@ -15,7 +16,49 @@ from ._errors import failure
 _KEPT: Final = 256 * 1024
 # What a message counts for beside its octets.
 _MESSAGE_COST: Final = 512
-_KEY: Final = "asgi_relay.upload"
+_CLIENT: Final = "asgi_relay.client"
+_UPLOAD: Final = "asgi_relay.upload"
+
+
+class Client:
+    """A request's `receive` for all that wait for its client to leave.
+
+    One of them reads, and the others wait: some servers tell only one, and only once.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._busy = False
+        # Set when that is over; only there while somebody waits for it.
+        self._free: anyio.Event | None = None
+        self._left: Message | None = None
+
+    async def receive(self) -> Message:
+        """The next message; once the client has left, that."""
+        while self._busy:
+            self._free = self._free or anyio.Event()
+            await self._free.wait()
+        if self._left is not None:
+            return self._left
+        self._busy = True
+        try:
+            message = await self._receive()
+        finally:
+            self._busy = False
+            if self._free is not None:
+                self._free.set()
+                self._free = None
+        if message["type"] == "http.disconnect":
+            self._left = message
+        return message
+
+
+def receive_of(request: Request) -> Receive:
+    """The request's `receive`, to be awaited by any number of tasks."""
+    client: Client | None = request.scope.get(_CLIENT)
+    if client is None:
+        client = request.scope[_CLIENT] = Client(request.receive)
+    return client.receive
 
 
 class Upload:
@@ -79,22 +122,28 @@ class Upload:
 def upload_of(request: Request) -> Upload:
     """The body of a request, to be read from its start."""
     scope: Any = request.scope
-    upload: Upload | None = scope.get(_KEY)
+    upload: Upload | None = scope.get(_UPLOAD)
     if upload is None:
         if request._stream_consumed:
             raise RuntimeError("the request's body was read as a stream, and nothing has kept it")
         # As whoever reads it in another way should be told, instead of waiting for ever.
         request._stream_consumed = True
-        upload = scope[_KEY] = Upload(request.receive)
+        upload = scope[_UPLOAD] = Upload(receive_of(request))
     upload.begin()
     return upload
 
 
 def forget_upload(scope: Any) -> None:
     """The response begins: no other upstream will be asked."""
-    upload = scope.get(_KEY)
+    upload = scope.get(_UPLOAD)
     if upload is not None:
         upload.forget()
+
+
+def let_go(scope: Any) -> None:
+    """The response has ended: nobody needs what the scope keeps, which refers to the scope."""
+    scope.pop(_CLIENT, None)
+    scope.pop(_UPLOAD, None)
 
 
 def beyond_body(receive: Receive) -> Receive:

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from .. import _engine
 from .._pump import COMPLETE, FAILED, OWN, Pump, Receive, Scope
 from ..relay import Relay
-from ._body import Upload, beyond_body, streamed, upload_of
+from ._body import Upload, beyond_body, receive_of, streamed, upload_of
 from ._errors import failure
 from ._form import Multipart, encode_fields, is_multipart
 from ._relays import relays_of, sent_host
@@ -108,7 +108,7 @@ def ask(
         scope = with_path(scope, path, forward_query)
     if additional or override is not None:
         scope = with_headers(scope, additional, override)
-    receive: Receive = request.receive
+    receive = receive_of(request)
     body: bytes | None = getattr(request, "_body", None)
     if method is not None:
         scope = with_method(scope, method)
@@ -116,7 +116,7 @@ def ask(
             body, receive = b"", beyond_body(receive)
             scope = with_body(scope, None)
     if override_body is not None:
-        body, receive = body_octets(override_body), beyond_body(request.receive)
+        body, receive = body_octets(override_body), beyond_body(receive_of(request))
         scope = with_body(scope, len(body), isinstance(override_body, list | dict))
     elif body:
         scope = with_body(scope, len(body))
@@ -130,10 +130,10 @@ def _with_form(request: Request, scope: Scope, form: FormData) -> Asked:
     content_type = request.headers.get("content-type", "")
     if is_multipart(content_type):
         parts = Multipart(form, content_type)
-        made = streamed(parts.pieces(), request.receive)
-        return Asked(with_body(scope, len(parts)), None, request.receive, made)
+        made = streamed(parts.pieces(), receive_of(request))
+        return Asked(with_body(scope, len(parts)), None, receive_of(request), made)
     body = encode_fields(form)
-    return Asked(with_body(scope, len(body)), body, request.receive)
+    return Asked(with_body(scope, len(body)), body, receive_of(request))
 
 
 async def relayed(

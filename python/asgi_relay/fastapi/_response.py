@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from .._pump import Pump, Receive, Scope, Send
 from ..relay import Relay
-from ._body import forget_upload
+from ._body import forget_upload, let_go
 
 # The line for nginx, which would gather a stream before it passes any of it on.
 UNBUFFERED = (b"x-accel-buffering", b"no")
@@ -107,6 +107,7 @@ class RelayedResponse(StreamingResponse):
         finally:
             if pump is not None:
                 await pump.close()
+            let_go(scope)
         if self.background is not None:
             await self.background()
 
