@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import fastapi
@@ -19,6 +20,7 @@ from .support.client import fetch
 from .support.exchange import Gate
 from .support.site import FRAMEWORKS, Site, served
 from .support.upstream import Upstream, refusing
+from .support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,6 +224,29 @@ def test_a_stream_that_was_read_and_not_kept_cannot_be_sent(site: Site) -> None:
         assert site.doing(endpoint).fetch(method="POST", body=b"abc").status == 200
         assert "read as a stream" in raised[0]
         assert upstream.requests == []
+
+
+@pytest.mark.parametrize("rest", [3, 1_000_000])
+def test_nor_can_one_of_which_a_part_was_read(site: Site, rest: int) -> None:
+    raised: list[str] = []
+    partly = threading.Event()
+    with Upstream(scripts.ok) as upstream:
+
+        async def endpoint(request: Request) -> Response:
+            await anext(request.stream())
+            partly.set()
+            with pytest.raises(RuntimeError) as error:
+                await proxy_pass(request, upstream.url)
+            raised.append(str(error.value))
+            return Response()
+
+        with site.doing(endpoint).client() as client:
+            client.start("POST", length=2 + rest)
+            client.send(b"ab")
+            assert partly.wait(PATIENCE)
+            client.send(bytes(rest))
+            assert client.read().status == 200
+        assert "part of the request's body" in raised[0]
 
 
 def test_a_body_that_was_sent_cannot_be_read_again(site: Site) -> None:

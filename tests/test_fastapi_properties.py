@@ -104,7 +104,7 @@ def test_an_upload_is_the_same_from_its_start_or_is_refused(
                 return {"type": "http.request", "body": left.pop(0), "more_body": True}
             return {"type": "http.disconnect"}
 
-        upload = Upload(receive)
+        upload = Upload(receive, None)
         upload.begin()
         for stop in stops:
             for _ in range(stop):

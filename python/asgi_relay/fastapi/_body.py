@@ -18,6 +18,9 @@ _KEPT: Final = 256 * 1024
 _MESSAGE_COST: Final = 512
 _CLIENT: Final = "asgi_relay.client"
 _UPLOAD: Final = "asgi_relay.upload"
+# Of the longest length that there is.
+_DIGITS: Final = 19
+_PARTLY: Final = "part of the request's body was read as a stream, and nothing has kept it"
 
 
 class Client:
@@ -67,26 +70,39 @@ class Upload:
     One reader at a time: a second one would have what the first one lacks.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, length: int | None) -> None:
         self._receive = receive
+        # Octets that are still to come, where that is known.
+        self._left = length
         self._messages: list[Message] | None = []
         self._cost = 0
         self._next = 0
         self._busy = False
 
     async def receive(self) -> Message:
-        """The next message: one of those that were kept, or the client's."""
+        """The next message: one of those that were kept, or the client's.
+
+        Raises `RuntimeError` where the body ends and has begun before this.
+        """
         messages = self._messages
         if messages is None or self._next >= len(messages):
             message = await self._receive()
-            if message["type"] == "http.request" and messages is not None:
-                self._keep(messages, message)
+            if message["type"] == "http.request":
+                self._count(message)
+                if messages is not None:
+                    self._keep(messages, message)
         else:
             message = messages[self._next]
         self._next += 1
         if not message.get("more_body", False):
             self.release()
         return message
+
+    def _count(self, message: Message) -> None:
+        if self._left is not None:
+            self._left -= len(message.get("body", b""))
+            if self._left > 0 and not message.get("more_body", False):
+                raise RuntimeError(_PARTLY)
 
     def _keep(self, messages: list[Message], message: Message) -> None:
         self._cost += len(message.get("body", b"")) + _MESSAGE_COST
@@ -128,9 +144,16 @@ def upload_of(request: Request) -> Upload:
             raise RuntimeError("the request's body was read as a stream, and nothing has kept it")
         # As whoever reads it in another way should be told, instead of waiting for ever.
         request._stream_consumed = True
-        upload = scope[_UPLOAD] = Upload(receive_of(request))
+        upload = scope[_UPLOAD] = Upload(receive_of(request), _length(request))
     upload.begin()
     return upload
+
+
+def _length(request: Request) -> int | None:
+    """How long the client says its body is."""
+    text = request.headers.get("content-length", "")
+    chunked = "transfer-encoding" in request.headers
+    return None if chunked or not text.isdecimal() or len(text) > _DIGITS else int(text)
 
 
 def forget_upload(scope: Any) -> None:
