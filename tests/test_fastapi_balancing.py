@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI, HTTPException, Request, WebSocket
+from starlette.responses import JSONResponse
 
 from asgi_relay.fastapi import HealthChecker, LoadBalancer, Proxy
 
 from .support import scripts
 from .support.client import fetch
 from .support.servers import serve
-from .support.site import Site, served
+from .support.site import Site, make_app, served
 from .support.upstream import Upstream, refusing
 from .support.waiting import wait_until
 from .support.websocket import Accept, WebSocketClient
@@ -270,8 +271,6 @@ def test_requests_are_counted_anew_after_each_check(named: list[Upstream]) -> No
             await checker.check_all()
         return await balancer.proxy_pass(request, "/")
 
-    from .support.site import make_app
-
     with serve(make_app(site.doing(endpoint))) as server:
         site.port = server.port
         for first in ("/", "/check"):
@@ -314,6 +313,39 @@ def test_another_timeout_than_the_usual(named: list[Upstream]) -> None:
         with serve(app) as server:
             assert fetch(server.port).body == b"504"
         assert upstream.requests[-1].target == b"/base/x"
+
+
+def test_another_timeout_changes_nothing_else(named: list[Upstream]) -> None:
+    with Upstream(scripts.answer(500)) as ill, Upstream(scripts.ok) as dying:
+        checker = HealthChecker(
+            [ill.url, dying.url, f"{named[0].url}/base"],
+            interval=3600,
+            balance="round_robin",
+            extra_request_headers={"X-Key": "ours"},
+        )
+        balancer = LoadBalancer(checker)
+
+        async def endpoint(request: Request) -> Response:
+            return await balancer.proxy_pass(request, "/x", timeout=5)
+
+        async def other(request: Request) -> Response:
+            await (checker.stop if request.url.path == "/stop" else checker.start)()
+            return JSONResponse({})
+
+        site = Site()
+        with serve(make_app(site.doing(other))) as server:
+            site.port = server.port
+            assert site.fetch("/start").status == 200
+            dying.stop()
+            site.doing(endpoint)
+            assert [site.fetch().body for _ in range(10)] == [b"0"] * 10
+            assert checker.is_healthy(dying.url)
+            asked = named[0].requests[1:]
+            assert {request.target for request in asked} == {b"/base/x"}
+            assert {request.value("x-key") for request in asked} == {b"ours"}
+            assert len(ill.requests) == 1
+            assert site.doing(other).fetch("/stop").status == 200
+            asked[-1].connection.wait_closed()
 
 
 @pytest.mark.parametrize(

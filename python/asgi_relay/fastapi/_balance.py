@@ -194,9 +194,7 @@ class LoadBalancer:
             return None
         if usual:
             return checker.relay, target
-        # The checker's relay has a timeout of its own, so this takes another one's connections.
-        host = checker.target_configs[target]["host"]
-        return relays_of(scope).find(host, timeout), None
+        return checker.relay_for(target, timeout), target
 
 
 def _listed(servers: Any) -> list[str]:

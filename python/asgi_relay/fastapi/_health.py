@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
+import anyio
+
 from .._parameters import whole_number
 from ..balancing import HealthCheck, Target
 from ..config import Timeout
 from ..relay import Relay
-from ._relays import balanced, relay_settings, with_scheme
+from ._relays import Relays, balanced, relay_settings, with_scheme
 
 # Of the requests that go through a checker's relay; what `LoadBalancer.proxy_pass` has by default.
 REQUEST_TIMEOUT: Final = 60.0
 _CONNECT: Final = 10.0
+_BALANCE: Final = "least_latency"
 
 
 class HealthChecker:
@@ -51,6 +54,7 @@ class HealthChecker:
         self._configs = configs
         self._settings = {"timeout": Timeout(REQUEST_TIMEOUT, connect=_CONNECT), **settings}
         self.relay = self._make_relay()
+        self._others = Relays({"balance": _BALANCE, **settings})
         self.targets: list[str] = list(self.relay.targets)
         self.target_configs = dict(zip(self.targets, configs, strict=True))
         # Each by how it was given, and by how the engine spells it.
@@ -64,7 +68,16 @@ class HealthChecker:
     def _make_relay(self) -> Relay:
         targets = self._targets_at(self._ping_path)
         settings = relay_settings(self._settings)
-        return Relay(targets, **balanced(settings, len(targets), "least_latency"))
+        return Relay(targets, **balanced(settings, len(targets), _BALANCE))
+
+    def relay_for(self, target: str, timeout: Any) -> Relay:
+        """A relay with another timeout, to this target and all that are healthy.
+
+        It asks none of them: whoever is not healthy any more is no target of the next one.
+        """
+        urls = [url for url, ms in self.status.items() if ms is not False or url == target]
+        hosts = tuple(with_scheme(self.target_configs[url]["host"]) for url in urls)
+        return self._others.find(hosts, timeout)
 
     def _targets_at(self, common: str) -> list[Target]:
         if self.is_personalized:
@@ -115,7 +128,9 @@ class HealthChecker:
 
         The next request through a `LoadBalancer` starts it again.
         """
-        await self.relay.shutdown()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.relay.shutdown)
+            tasks.start_soon(self._others.shutdown)
 
     async def destroy(self) -> None:
         """As `stop`, which leaves nothing."""
