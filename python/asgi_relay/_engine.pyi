@@ -1,6 +1,6 @@
 """The engine, built from `src/bridge`."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, final
 
@@ -57,10 +57,19 @@ class Relay:
     def running(self) -> bool: ...
     def startup(self) -> None: ...
     def start(
-        self, scope: MutableMapping[str, Any], port: Port, prefer: str | None = None
+        self,
+        scope: MutableMapping[str, Any],
+        port: Port,
+        prefer: str | None = None,
+        given: Iterable[tuple[bytes, bytes]] | None = None,
     ) -> Exchange: ...
     def connect(
-        self, scope: MutableMapping[str, Any], port: Port, prefer: str | None = None
+        self,
+        scope: MutableMapping[str, Any],
+        port: Port,
+        prefer: str | None = None,
+        given: Iterable[tuple[bytes, bytes]] | None = None,
+        offers: list[str] | None = None,
     ) -> WebSocket: ...
     def shutdown(self, port: Port, grace: float) -> Drain | None: ...
 

@@ -354,14 +354,12 @@ class Relay:
         else:
             raise ValueError(f"a Relay does not know {scope['type']!r} scopes")
 
-    async def _web_socket(
-        self, scope: Scope, receive: Receive, send: Send, prefer: str | None = None
-    ) -> None:
+    async def _web_socket(self, scope: Scope, receive: Receive, send: Send, *asked: Any) -> None:
         if (await receive())["type"] == "websocket.disconnect":
             return
         port = self._current_port()
         try:
-            web_socket = self._engine.connect(scope, port.engine, prefer)
+            web_socket = self._engine.connect(scope, port.engine, *asked)
         except _engine.BadRequest as error:
             await refuse(scope, send, 400, str(error))
             return

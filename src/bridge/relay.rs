@@ -282,17 +282,19 @@ impl Relay {
         self.started().map(drop)
     }
 
-    /// An exchange for a request, with the target `prefer` where that is fit for it. Where it cannot
-    /// be passed on, raises `BadRequest`, or has its text for an answer.
-    #[pyo3(signature = (scope, port, prefer=None))]
+    /// An exchange for a request, with the target `prefer` where that is fit for it, and the header
+    /// lines `given` in place of all others of their names. Where it cannot be passed on, raises
+    /// `BadRequest`, or has its text for an answer.
+    #[pyo3(signature = (scope, port, prefer=None, given=None))]
     fn start(
         &self,
         scope: &Bound<'_, PyDict>,
         port: Py<Port>,
         prefer: Option<String>,
+        given: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Exchange> {
         let started = self.started()?;
-        let (packed, downstream) = scope::read(scope)?;
+        let (packed, downstream) = scope::read(scope, given)?;
         if !downstream.may_have_body && prefer.is_none() {
             return Ok(Exchange::unprepared(port, started, packed, downstream));
         }
@@ -301,16 +303,20 @@ impl Relay {
         Ok(Exchange::new(port, started, request, downstream))
     }
 
-    /// A WebSocket for a client's handshake, as [`Relay::start`].
-    #[pyo3(signature = (scope, port, prefer=None))]
+    /// A WebSocket for a client's handshake, as [`Relay::start`]; `offers` are the subprotocols that
+    /// are offered instead of the client's.
+    #[pyo3(signature = (scope, port, prefer=None, given=None, offers=None))]
     fn connect(
         &self,
         scope: &Bound<'_, PyDict>,
         port: Py<Port>,
         prefer: Option<String>,
+        given: Option<&Bound<'_, PyAny>>,
+        offers: Option<Vec<String>>,
     ) -> PyResult<WebSocket> {
         let started = self.started()?;
-        let (packed, downstream, subprotocols) = scope::read_handshake(scope)?;
+        let (packed, downstream) = scope::read_handshake(scope, given)?;
+        let subprotocols = offers.map_or_else(|| scope::offers(scope), Ok)?;
         let relay = &started.relay;
         let request = packed.read(|inbound| relay.prepare_handshake(inbound, subprotocols));
         let request = prepared(request, prefer)?;

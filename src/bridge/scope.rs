@@ -20,28 +20,39 @@ pub(crate) struct Downstream {
     pub(crate) may_have_body: bool,
 }
 
-/// An `http` scope's request.
-pub(crate) fn read(scope: &Bound<'_, PyDict>) -> PyResult<(Packed, Downstream)> {
+/// An `http` scope's request, with the lines that are `given` in place of the client's.
+pub(crate) fn read(
+    scope: &Bound<'_, PyDict>,
+    given: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Packed, Downstream)> {
     let method = text(scope, intern!(scope.py(), "method"))?;
     let method = method.ok_or_else(|| PyKeyError::new_err("method"))?;
-    read_with(scope, method.to_str()?)
+    read_with(scope, method.to_str()?, given)
 }
 
-/// A `websocket` scope's handshake, and the subprotocols that the client offers.
+/// A `websocket` scope's handshake, as [`read`].
 pub(crate) fn read_handshake(
     scope: &Bound<'_, PyDict>,
-) -> PyResult<(Packed, Downstream, Vec<String>)> {
-    let subprotocols = match scope.get_item(intern!(scope.py(), "subprotocols"))? {
-        Some(offers) if !offers.is_none() => offers
-            .extract()
-            .map_err(|_| PyTypeError::new_err("scope['subprotocols'] is not a list of str"))?,
-        _ => Vec::new(),
-    };
-    let (packed, downstream) = read_with(scope, "GET")?;
-    Ok((packed, downstream, subprotocols))
+    given: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Packed, Downstream)> {
+    read_with(scope, "GET", given)
 }
 
-fn read_with(scope: &Bound<'_, PyDict>, method: &str) -> PyResult<(Packed, Downstream)> {
+/// The subprotocols that a client offers.
+pub(crate) fn offers(scope: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
+    match scope.get_item(intern!(scope.py(), "subprotocols"))? {
+        Some(offers) if !offers.is_none() => offers
+            .extract()
+            .map_err(|_| PyTypeError::new_err("scope['subprotocols'] is not a list of str")),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn read_with(
+    scope: &Bound<'_, PyDict>,
+    method: &str,
+    given: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Packed, Downstream)> {
     let py = scope.py();
     let path = text(scope, intern!(py, "path"))?;
     let path = path
@@ -99,6 +110,7 @@ fn read_with(scope: &Bound<'_, PyDict>, method: &str) -> PyResult<(Packed, Downs
             Ok(())
         })?;
     }
+    give(&mut packed, given)?;
     let downstream = Downstream {
         adds_date: adds_date(scope)?,
         // Where nothing announces a body, HTTP/1 has none; but HTTP/2 needs no announcement, and
@@ -106,6 +118,17 @@ fn read_with(scope: &Bound<'_, PyDict>, method: &str) -> PyResult<(Packed, Downs
         may_have_body: announced || multiplexed || matches!(method, "POST" | "PUT" | "PATCH"),
     };
     Ok((packed, downstream))
+}
+
+/// Adds the lines that the endpoint gives, if it does.
+fn give(packed: &mut Packed, given: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let Some(given) = given else {
+        return Ok(());
+    };
+    each_pair(given, |name, value| {
+        packed.give(name.as_bytes(), value.as_bytes());
+        Ok(())
+    })
 }
 
 /// uvicorn and hypercorn put Date and Server on every response, beside the app's own. They are

@@ -335,6 +335,7 @@ mod tests {
             own_host: true,
             at_mount: false,
             affinity: None,
+            given: Vec::new(),
             came: None,
         };
         let to = Destination {

@@ -219,7 +219,8 @@ impl Relay {
         };
         let mut headers = request.headers.clone();
         if !keeps_credentials(&current, &found.url) {
-            self.request_policy.strip_credentials(&mut headers);
+            let policy = &self.request_policy;
+            policy.strip_credentials(&mut headers, &request.given);
         }
         if !same_origin {
             headers.insert(HOST, target.authority().clone());

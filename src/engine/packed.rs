@@ -18,6 +18,7 @@ pub struct Packed {
     /// The method, the path, the query, the client's address, and of each line name and value.
     pieces: Pieces,
     lines: usize,
+    given: usize,
     has_client: bool,
     secure: bool,
     multiplexed: bool,
@@ -42,6 +43,7 @@ impl Packed {
         Self {
             pieces,
             lines: 0,
+            given: 0,
             has_client: connection.client.is_some(),
             secure: connection.secure,
             multiplexed: connection.multiplexed,
@@ -55,26 +57,35 @@ impl Packed {
         self.lines += 1;
     }
 
+    /// Adds a header line that is not the client's; behind all that are.
+    pub fn give(&mut self, name: &[u8], value: &[u8]) {
+        self.pieces.push(name);
+        self.pieces.push(value);
+        self.given += 1;
+    }
+
     /// Has it read as what it was made of.
     pub fn read<R>(self, read: impl FnOnce(&Inbound<'_, PackedLine<'_>>) -> R) -> R {
         let block = Bytes::from(self.pieces.into_block());
         let mut pieces = pieces(&block);
         let mut next = || pieces.next().unwrap_or_default();
         let (method, path, query, client) = (next(), next(), next(), next());
-        let lines: Vec<_> = (0..self.lines)
+        let lines: Vec<_> = (0..self.lines + self.given)
             .map(|_| PackedLine {
                 name: next(),
                 value: next(),
                 block: &block,
             })
             .collect();
+        let (headers, given) = lines.split_at(self.lines);
         // Both were text.
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         read(&Inbound {
             method: text(method),
             path,
             query,
-            headers: &lines,
+            headers,
+            given,
             connection: Connection {
                 client: self.has_client.then(|| text(client)),
                 secure: self.secure,

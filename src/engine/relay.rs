@@ -36,8 +36,22 @@ pub struct Inbound<'a, L> {
     pub query: &'a [u8],
     /// Header lines.
     pub headers: &'a [L],
+    /// Lines of whoever passes this request on, which stand in place of all others of their names.
+    pub given: &'a [L],
     /// The client's connection.
     pub connection: Connection<'a>,
+}
+
+impl<'a, L: Line> Inbound<'a, L> {
+    /// The values of the lines with this name: the given ones, else the client's.
+    pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let lines = match self.given.iter().any(|line| line.is_named(name)) {
+            true => self.given,
+            false => self.headers,
+        };
+        let named = lines.iter().filter(move |line| line.is_named(name));
+        named.map(Line::octets)
+    }
 }
 
 /// A request as it will go upstream.
@@ -61,6 +75,8 @@ pub struct Request {
     pub at_mount: bool,
     /// What speaks for one target rather than another.
     pub affinity: Option<Box<Affinity>>,
+    /// The names of the headers that were given for it alone.
+    pub given: Vec<HeaderName>,
     /// When it came, where somebody has asked the clock already: its first turn begins then, unless
     /// it has to wait for one.
     pub came: Option<Instant>,
@@ -170,14 +186,13 @@ impl Relay {
             Some(asterisk) => asterisk,
             None => target.join(inbound.path, inbound.query)?,
         };
-        let mut outgoing = self
-            .request_policy
-            .headers(inbound.headers, &inbound.connection)?;
+        let mut outgoing =
+            self.request_policy
+                .headers(inbound.headers, inbound.given, &inbound.connection)?;
         let Balancing { hash, sticky, .. } = &self.config.balancing;
         let affinity = (hash.is_some() || sticky.is_some()).then(|| {
             let (hash, sticky) = (hash.as_ref(), sticky.as_deref());
-            let lines = inbound.headers;
-            Box::new(Affinity::read(lines, &inbound.connection, hash, sticky))
+            Box::new(Affinity::read(inbound, hash, sticky))
         });
         if let (Some(sticky), Some(affinity)) = (sticky, &affinity)
             && !affinity.cookies.is_empty()
@@ -195,6 +210,7 @@ impl Relay {
             body: Source::Empty,
             framing: outgoing.framing,
             handshake: None,
+            given: outgoing.given,
             came: None,
         })
     }

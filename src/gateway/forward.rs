@@ -300,6 +300,7 @@ pub fn prepare(
         path: if manner.strip { below } else { path },
         query: parts.uri.query().unwrap_or_default().as_bytes(),
         headers: &lines,
+        given: &[],
         connection: Connection {
             client: manner.peer.text.as_deref(),
             secure: origin.secure,

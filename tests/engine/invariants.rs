@@ -121,14 +121,15 @@ pub fn header_policy(lines: &Lines, multiplexed: bool) {
         multiplexed,
         origin: None,
     };
-    let Ok(first) = policy.headers(&borrowed(lines), &connection) else {
+    let Ok(first) = policy.headers(&borrowed(lines), &[], &connection) else {
         return;
     };
     nothing_of_the_connection(lines, &first.headers);
     nothing_invented(lines, &first, multiplexed);
+    given_alone(&policy, lines, &connection);
     let again = lines_of(&first);
     let second = policy
-        .headers(&borrowed(&again), &connection)
+        .headers(&borrowed(&again), &[], &connection)
         .expect("what the policy lets through passes it again");
     assert_eq!(second.framing, first.framing);
     let named_host = first
@@ -147,6 +148,35 @@ pub fn header_policy(lines: &Lines, multiplexed: bool) {
         map.iter().map(|(n, v)| (n.clone(), v.clone())).collect()
     };
     assert_eq!(in_order(&pair.0), in_order(&pair.1));
+}
+
+/// What is given for one request has the last word, whatever the client says, and is taken out again
+/// with its credentials; the connection's own is not for it to give.
+fn given_alone(policy: &RequestPolicy, lines: &Lines, connection: &Connection<'_>) {
+    let given: [(&[u8], &[u8]); 6] = [
+        (b"X-Dropped", b"given"),
+        (b"x-extra", b"given"),
+        (b"x-forwarded-for", b"given"),
+        (b"connection", b"x-extra"),
+        (b"host", b"given"),
+        (b"content-length", b"9"),
+    ];
+    let Ok(mut outgoing) = policy.headers(&borrowed(lines), &given, connection) else {
+        return;
+    };
+    let own = ["x-dropped", "x-extra", "x-forwarded-for"];
+    for name in own {
+        let values: Vec<_> = outgoing.headers.get_all(name).iter().collect();
+        assert_eq!(values, ["given"], "{name}");
+    }
+    for name in ["connection", "content-length"] {
+        assert!(!outgoing.headers.contains_key(name), "{name} crossed");
+    }
+    policy.strip_credentials(&mut outgoing.headers, &outgoing.given);
+    for name in own {
+        assert!(!outgoing.headers.contains_key(name), "{name} stayed");
+    }
+    assert!(outgoing.headers.contains_key("host"));
 }
 
 fn nothing_of_the_connection(lines: &Lines, headers: &HeaderMap) {

@@ -45,6 +45,7 @@ fn what_is_read_is_what_was_packed() {
         for (name, value) in lines {
             packed.push(name, value);
         }
+        packed.give(b"X-Given", b"\xff");
         packed.read(|inbound| {
             assert_eq!((inbound.method, inbound.path), ("GET", &b"/a%2F\xff"[..]));
             assert_eq!(inbound.query, b"");
@@ -53,6 +54,9 @@ fn what_is_read_is_what_was_packed() {
             assert_eq!(came.secure, connection.secure);
             assert_eq!(came.multiplexed, connection.multiplexed);
             assert_eq!(inbound.headers.len(), lines.len());
+            assert_eq!(inbound.given.len(), 1);
+            assert_eq!(inbound.given[0].octets(), b"\xff");
+            assert_eq!(inbound.given[0].name().unwrap(), "x-given");
             for (line, (name, value)) in inbound.headers.iter().zip(lines) {
                 assert_eq!(line.octets(), value);
                 assert_eq!(line.value().unwrap().as_bytes(), value);

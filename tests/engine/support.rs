@@ -145,6 +145,7 @@ pub(crate) fn request(relay: &Relay, method: &str, path: &str) -> Box<Request> {
         path: path.as_bytes(),
         query: b"",
         headers: &[] as &[(&[u8], &[u8])],
+        given: &[],
         connection,
     };
     Box::new(relay.prepare(&inbound).unwrap())

@@ -159,7 +159,7 @@ class LoadBalancer:
 
         Where there is none, the client is refused with 503.
         """
-        scope = connecting(
+        handshake = connecting(
             websocket,
             path=path,
             subprotocols=subprotocols,
@@ -171,10 +171,10 @@ class LoadBalancer:
         chosen = await self._choose(websocket.scope, timeout)
         if chosen is None:
             await websocket.receive()
-            await refuse(scope, websocket.send, 503, _NOBODY)
+            await refuse(handshake.scope, websocket.send, 503, _NOBODY)
             return
         relay, prefer = chosen
-        await carried(websocket, relay, scope, prefer)
+        await carried(websocket, relay, handshake, prefer)
 
     async def _choose(self, scope: Any, timeout: Any) -> tuple[Relay, str | None] | None:
         """The relay for a request, and the target that it should prefer."""

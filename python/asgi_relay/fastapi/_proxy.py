@@ -18,6 +18,7 @@ from ._form import Multipart, encode_fields, is_multipart
 from ._relays import relays_of, sent_host
 from ._response import RelayedResponse
 from ._scope import (
+    JSON,
     Headers,
     Lines,
     body_octets,
@@ -55,9 +56,9 @@ async def proxy_pass(  # noqa: PLR0917 - the arguments are fastapi-reverse-proxy
     timeout: seconds that it may stand still: connecting, between octets, waiting for a connection;
         or anything that `Relay` takes.
     forward_query: send the client's query.
-    additional_headers: sent in place of the client's of the same names, and over the computed
-        X-Forwarded-*.
-    override_headers: sent instead of the client's.
+    additional_headers: sent in place of all others of the same names, whatever the client says;
+        X-Forwarded-* over the computed. Not to another origin that a redirect leads to.
+    override_headers: sent instead of the client's; X-Forwarded-* are computed behind them.
     override_body: sent instead of the client's body; text as UTF-8, lists and dictionaries as JSON.
     method: sent instead of the client's. A GET or HEAD asked for here has no client's body.
     override_host: the Host that the upstream sees instead of its own.
@@ -88,6 +89,8 @@ class Asked(NamedTuple):
     """`None` is the request's own, which is still to be read."""
     receive: Receive
     """Tells when the client leaves."""
+    given: Lines
+    """Header lines in place of all others of their names."""
     made: Receive | None = None
     """A body that is made here, piece by piece."""
 
@@ -106,8 +109,7 @@ def ask(
     scope: Scope = request.scope
     if path is not None or not forward_query or scope.get("root_path"):
         scope = with_path(scope, path, forward_query)
-    if additional or override is not None:
-        scope = with_headers(scope, additional, override)
+    scope, given = with_headers(scope, additional, override)
     receive = receive_of(request)
     body: bytes | None = getattr(request, "_body", None)
     if method is not None:
@@ -117,33 +119,35 @@ def ask(
             scope = with_body(scope, None)
     if override_body is not None:
         body, receive = body_octets(override_body), beyond_body(receive_of(request))
-        scope = with_body(scope, len(body), isinstance(override_body, list | dict))
+        scope = with_body(scope, len(body))
+        if isinstance(override_body, list | dict):
+            given = [JSON, *given]
     elif body:
         scope = with_body(scope, len(body))
     elif body is None and request._stream_consumed and request._form is not None:
-        return _with_form(request, scope, request._form)
-    return Asked(scope, body, receive)
+        return _with_form(request, Asked(scope, None, receive, given), request._form)
+    return Asked(scope, body, receive, given)
 
 
-def _with_form(request: Request, scope: Scope, form: FormData) -> Asked:
+def _with_form(request: Request, asked: Asked, form: FormData) -> Asked:
     """What is asked with a form that was parsed."""
     content_type = request.headers.get("content-type", "")
     if is_multipart(content_type):
         parts = Multipart(form, content_type)
-        made = streamed(parts.pieces(), receive_of(request))
-        return Asked(with_body(scope, len(parts)), None, receive_of(request), made)
+        made = streamed(parts.pieces(), asked.receive)
+        return asked._replace(scope=with_body(asked.scope, len(parts)), made=made)
     body = encode_fields(form)
-    return Asked(with_body(scope, len(body)), body, receive_of(request))
+    return asked._replace(scope=with_body(asked.scope, len(body)), body=body)
 
 
 async def relayed(
     request: Request, relay: Relay, asked: Asked, prefer: str | None = None
 ) -> RelayedResponse:
     """The answer of a relay's upstream, where there are several of the preferred one."""
-    scope, body, receive, made = asked
+    scope, body, receive, given, made = asked
     port = relay._current_port()
     try:
-        exchange = relay._engine.start(scope, port.engine, prefer)
+        exchange = relay._engine.start(scope, port.engine, prefer, given)
     except _engine.BadRequest as error:
         raise failure(400, str(error)) from None
     pump: Pump | None = None
@@ -219,7 +223,7 @@ async def proxy_pass_websocket(  # noqa: PLR0917 - as above
     The others are those of `proxy_pass`. Does not raise for an upstream that is down or refuses:
     the client gets its answer, 502 or 504, where the server can pass that on, else a close.
     """
-    scope = connecting(
+    handshake = connecting(
         websocket,
         path=path,
         subprotocols=subprotocols,
@@ -227,7 +231,17 @@ async def proxy_pass_websocket(  # noqa: PLR0917 - as above
         additional=additional_headers,
         override=override_headers,
     )
-    await carried(websocket, relays_of(websocket.scope).find(host, timeout), scope)
+    await carried(websocket, relays_of(websocket.scope).find(host, timeout), handshake)
+
+
+class Handshake(NamedTuple):
+    """What the upstream of a WebSocket is asked."""
+
+    scope: Scope
+    given: Lines
+    """Header lines in place of all others of their names."""
+    offers: list[str] | None
+    """Subprotocols instead of the client's."""
 
 
 def connecting(
@@ -238,26 +252,24 @@ def connecting(
     forward_query: bool,
     additional: Headers | None,
     override: Headers | None,
-) -> Scope:
-    """The scope of a handshake, as the arguments of `proxy_pass_websocket` make it."""
+) -> Handshake:
+    """The handshake that the arguments of `proxy_pass_websocket` make."""
     if websocket.application_state is not WebSocketState.CONNECTING:
         raise RuntimeError(
             "proxy_pass_websocket accepts the WebSocket itself, once it is connected"
         )
     scope: Scope = with_path(websocket.scope, path, forward_query)
-    if additional or override is not None:
-        scope = with_headers(scope, additional, override)
-    if subprotocols:
-        scope = {**scope, "subprotocols": list(subprotocols)}
-    return scope
+    scope, given = with_headers(scope, additional, override)
+    return Handshake(scope, given, list(subprotocols) if subprotocols else None)
 
 
 async def carried(
-    websocket: WebSocket, relay: Relay, scope: Scope, prefer: str | None = None
+    websocket: WebSocket, relay: Relay, handshake: Handshake, prefer: str | None = None
 ) -> None:
     """Carry a WebSocket through a relay to its end."""
+    scope, *own = handshake
     try:
         # Without Starlette's checks of each message, and its exceptions for a client that left.
-        await relay._web_socket(scope, websocket._receive, websocket._send, prefer)
+        await relay._web_socket(scope, websocket._receive, websocket._send, prefer, *own)
     finally:
         websocket.client_state = websocket.application_state = WebSocketState.DISCONNECTED

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from .._parameters import header_values
 from .._pump import Scope
 
 Lines = list[tuple[bytes, bytes]]
+JSON = (b"content-type", b"application/json")
 Headers = Mapping[str, str]
 
 # What stands as it is in a path, and in a query (RFC 3986 §3.3 and §3.4); `%` is looked at apart.
@@ -26,6 +26,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 # Of the client's own connection: no argument replaces these.
 _KEPT = _FRAMING | {b"host"}
+_FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
 
 
 def with_path(scope: Scope, path: str | None, forward_query: bool) -> Scope:
@@ -90,31 +91,29 @@ def _encoded(text: str, safe: str) -> bytes:
     return _LONE_PERCENT.sub("%25", quote(text, safe=safe)).encode("ascii")
 
 
-def with_headers(scope: Scope, additional: Headers | None, override: Headers | None) -> Scope:
-    """A scope with other headers.
+def with_headers(
+    scope: Scope, additional: Headers | None, override: Headers | None
+) -> tuple[Scope, Lines]:
+    """A scope with the client's headers that stay, and the lines that are given beside them.
 
-    override: stand for the client's; what frames its body stays, and its Host.
-    additional: replace those of the same names. X-Forwarded-* among them win over the computed.
+    override: stand for the client's; what frames its body stays, and its Host. What is computed
+        from X-Forwarded-* is computed from theirs.
+    additional: replace all of the same names, X-Forwarded-* among them the computed ones.
     """
-    lines: Lines = scope["headers"]
-    changed: dict[str, Any] = {}
+    given: Lines = []
     if override is not None:
         own = _lines("override_headers", override)
-        lines = [line for line in lines if line[0] in _KEPT] + own
+        given = [line for line in own if line[0] not in _FORWARDED]
+        forwarded = [line for line in own if line[0] in _FORWARDED]
+        kept = [line for line in scope["headers"] if line[0] in _KEPT]
+        scope = {**scope, "headers": kept + forwarded}
     if additional:
-        added = dict(_lines("additional_headers", additional))
-        if b"x-forwarded-for" in added:
-            changed["client"] = None
-        if b"x-forwarded-proto" in added:
-            changed["scheme"] = added[b"x-forwarded-proto"].decode("latin-1").strip().lower()
-        if b"x-forwarded-host" in added:
-            added[b"host"] = added.pop(b"x-forwarded-host")
-        lines = [line for line in lines if line[0] not in added] + list(added.items())
-    return {**scope, **changed, "headers": lines}
+        given += _lines("additional_headers", additional)
+    return scope, given
 
 
 def _lines(parameter: str, headers: Headers) -> Lines:
-    """The lines of a mapping, but for those that are the connection's; checked."""
+    """The lines of a mapping, checked; the connection's own among them the engine leaves out."""
     lines = []
     for name, value in header_values(parameter, headers):
         if not _TOKEN.fullmatch(name):
@@ -123,22 +122,15 @@ def _lines(parameter: str, headers: Headers) -> Lines:
             raise ValueError(
                 f"{parameter}: the value of {name!r} has characters that are not allowed"
             )
-        line = name.lower().encode("ascii"), value.encode("latin-1")
-        if line[0] not in _KEPT:
-            lines.append(line)
+        lines.append((name.lower().encode("ascii"), value.encode("latin-1")))
     return lines
 
 
-def with_body(scope: Scope, length: int | None, json_type: bool = False) -> Scope:
-    """A scope whose body has so many octets; with `None` there is none at all.
-
-    json_type: have it called JSON where no header calls it anything.
-    """
+def with_body(scope: Scope, length: int | None) -> Scope:
+    """A scope whose body has so many octets; with `None` there is none at all."""
     lines = [line for line in scope["headers"] if line[0] not in _FRAMING]
     if length is not None:
         lines.append((b"content-length", b"%d" % length))
-    if json_type and not any(name == b"content-type" for name, _ in lines):
-        lines.append((b"content-type", b"application/json"))
     return {**scope, "headers": lines}
 
 

@@ -10,7 +10,8 @@ use ring::hmac;
 use super::member::Member;
 use super::ring::hash_of;
 use crate::engine::policy::cookie::cookie_values;
-use crate::engine::policy::request::{Connection, Line};
+use crate::engine::policy::request::Line;
+use crate::engine::relay::Inbound;
 
 /// Cookies of one name that are looked at.
 const MAX_COOKIES: usize = 8;
@@ -42,18 +43,18 @@ pub struct Affinity {
 }
 
 impl Affinity {
-    /// Reads what a request brings along, as its client sent it.
+    /// Reads what a request brings along, before any policy has changed it.
     #[must_use]
     pub fn read(
-        lines: &[impl Line],
-        connection: &Connection<'_>,
+        inbound: &Inbound<'_, impl Line>,
         key: Option<&HashKey>,
         sticky: Option<&StickyCookie>,
     ) -> Self {
+        let connection = &inbound.connection;
         let hash = match key {
             None => None,
-            Some(HashKey::Header(name)) => values(lines, name).next().map(hash_of),
-            Some(HashKey::Cookie(name)) => cookie_values(values(lines, &COOKIE), name)
+            Some(HashKey::Header(name)) => inbound.values(name).next().map(hash_of),
+            Some(HashKey::Cookie(name)) => cookie_values(inbound.values(&COOKIE), name)
                 .next()
                 .map(hash_of),
             Some(HashKey::ClientAddress) => match connection.origin {
@@ -62,7 +63,7 @@ impl Affinity {
             },
         };
         let cookies = sticky.map(|sticky| {
-            let found = cookie_values(values(lines, &COOKIE), &sticky.name);
+            let found = cookie_values(inbound.values(&COOKIE), &sticky.name);
             let texts = found.filter_map(|value| std::str::from_utf8(value).ok());
             texts.take(MAX_COOKIES).map(str::to_owned).collect()
         });
@@ -81,12 +82,6 @@ impl Affinity {
         let own = |cookie: &String| member.cookie() == Some(cookie);
         self.cookies.iter().any(own) || self.preferred.as_deref() == Some(member.url())
     }
-}
-
-/// The values of the lines with one name.
-fn values<'a>(lines: &'a [impl Line], name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let named = lines.iter().filter(move |line| line.is_named(name));
-    named.map(Line::octets)
 }
 
 /// Whether a cookie goes along with requests from other sites.

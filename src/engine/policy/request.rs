@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use http::header::{
-    self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, TRANSFER_ENCODING,
+    self, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
+    EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 
-use super::headers::{MAX_LINES, NameSet, is_hop_by_hop, name_set, nominated};
+use super::headers::{MAX_LINES, NameSet, is_framing, is_hop_by_hop, name_set, nominated};
 
 /// The addresses that a request came from, one for each proxy.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -126,6 +126,8 @@ pub struct Outgoing {
     pub framing: Framing,
     /// Host is the upstream's own authority.
     pub own_host: bool,
+    /// The names that were given for this request.
+    pub given: Vec<HeaderName>,
 }
 
 /// Which headers go upstream.
@@ -159,20 +161,23 @@ impl RequestPolicy {
         }
     }
 
-    /// The headers that go upstream for a client's lines.
+    /// The headers that go upstream for a client's lines, and for those `given` by whoever passes
+    /// this request on: these stand in place of all others of their names.
     ///
     /// # Errors
     /// A malformed line, or lines that contradict each other about the body's length.
-    pub fn headers(
+    pub fn headers<L: Line>(
         &self,
-        lines: &[impl Line],
+        lines: &[L],
+        given: &[L],
         connection: &Connection<'_>,
     ) -> Result<Outgoing, BadRequest> {
-        if lines.len() > MAX_LINES {
+        if lines.len() + given.len() > MAX_LINES {
             return Err(BadRequest::TooManyHeaders);
         }
         let nominated = nominated_by(lines)?;
-        let mut headers = HeaderMap::with_capacity(lines.len() + self.extra.len() + 4);
+        let room = lines.len() + self.extra.len() + given.len() + 4;
+        let mut headers = HeaderMap::with_capacity(room);
         // Host comes first (RFC 9110 §7.2).
         headers.insert(HOST, self.authority.clone());
         let mut host = None;
@@ -239,6 +244,7 @@ impl RequestPolicy {
         for (name, value) in &self.extra {
             headers.insert(name.clone(), value.clone());
         }
+        let given = insert_given(&mut headers, given)?;
         let framing = match (chunked, length) {
             // Transfer-Encoding overrides Content-Length (RFC 9112 §6.3), which must not cross.
             (true, _) => Framing::Chunked,
@@ -249,6 +255,7 @@ impl RequestPolicy {
             headers,
             framing,
             own_host,
+            given,
         })
     }
 
@@ -264,16 +271,36 @@ impl RequestPolicy {
                 .is_none_or(|set| set.contains_key(name))
     }
 
-    /// Takes out what must not follow a redirect to another origin: the client's credentials and
-    /// the extra headers, which were meant for the configured upstream alone.
-    pub fn strip_credentials(&self, headers: &mut HeaderMap) {
+    /// Takes out what must not follow a redirect to another origin: the client's credentials, and
+    /// the extra headers and those `given`, which were meant for the configured upstream alone.
+    /// What tells of the body stays.
+    pub fn strip_credentials(&self, headers: &mut HeaderMap, given: &[HeaderName]) {
         for name in [AUTHORIZATION, COOKIE, header::PROXY_AUTHORIZATION] {
             headers.remove(name);
         }
-        for name in self.extra.keys().filter(|name| **name != HOST) {
+        let stay = [HOST, CONTENT_TYPE, CONTENT_ENCODING];
+        let meant = self.extra.keys().chain(given);
+        for name in meant.filter(|name| !stay.contains(name)) {
             headers.remove(name);
         }
     }
+}
+
+/// Puts in the lines that were given for one request; their names. What frames it, and its Host,
+/// are not for these to say.
+fn insert_given(
+    headers: &mut HeaderMap,
+    given: &[impl Line],
+) -> Result<Vec<HeaderName>, BadRequest> {
+    let mut names = Vec::with_capacity(given.len());
+    for line in given {
+        let name = line.name()?;
+        if name != HOST && !is_framing(&name) {
+            headers.insert(name.clone(), line.value()?);
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Whether the relay says itself what this header tells of the client and its connection.
