@@ -217,6 +217,35 @@ def test_another_body_keeps_the_type_that_is_set(site: Site, upstream: Upstream)
     assert arrived(site, upstream, method="POST").value("content-type") == b"application/x"
 
 
+OF_OTHER_OCTETS = {
+    "Content-Encoding": "gzip",
+    "Content-MD5": "x",
+    "Content-Digest": "sha-256=:x:",
+    "Repr-Digest": "sha-256=:x:",
+    "Digest": "sha-256=x",
+}
+
+
+@pytest.mark.parametrize(("body", "kind"), [({}, b"application/json"), (b"x", b"text/x")])
+def test_what_the_client_has_said_of_its_body_is_not_said_of_another(
+    site: Site, upstream: Upstream, body: Any, kind: bytes
+) -> None:
+    site.passing(upstream, override_body=body)
+    headers = [*OF_OTHER_OCTETS.items(), ("Content-Type", "text/x"), ("Content-Language", "de")]
+    request = arrived(site, upstream, method="POST", headers=headers, body=b"theirs")
+    assert [request.value(name) for name in OF_OTHER_OCTETS] == [None] * len(OF_OTHER_OCTETS)
+    assert request.values("content-type") == [kind]
+    assert request.value("content-language") == b"de"
+    site.passing(upstream, override_body=body, override_headers=OF_OTHER_OCTETS)
+    request = arrived(site, upstream, method="POST", body=b"theirs")
+    assert request.value("content-encoding") == b"gzip"
+    site.passing(upstream)
+    request = arrived(site, upstream, method="POST", headers=headers, body=b"theirs")
+    assert [request.value(name) for name in OF_OTHER_OCTETS] == [
+        text.encode() for text in OF_OTHER_OCTETS.values()
+    ]
+
+
 @pytest.mark.parametrize("method", ["get", "HEAD"])
 def test_a_get_that_is_asked_for_has_no_body(site: Site, upstream: Upstream, method: str) -> None:
     site.passing(upstream, method=method)

@@ -116,14 +116,14 @@ def ask(
         scope = with_method(scope, method)
         if scope["method"] in _BODILESS and request.method not in _BODILESS:
             body, receive = b"", beyond_body(receive)
-            scope = with_body(scope, None)
+            scope = with_body(scope, None, clients=False)
     if override_body is not None:
         body, receive = body_octets(override_body), beyond_body(receive_of(request))
-        scope = with_body(scope, len(body))
+        scope = with_body(scope, len(body), clients=False)
         if isinstance(override_body, list | dict):
             given = [JSON, *given]
     elif body:
-        scope = with_body(scope, len(body))
+        scope = with_body(scope, len(body), clients=True)
     elif body is None and request._stream_consumed and request._form is not None:
         return _with_form(request, Asked(scope, None, receive, given), request._form)
     return Asked(scope, body, receive, given)
@@ -135,9 +135,9 @@ def _with_form(request: Request, asked: Asked, form: FormData) -> Asked:
     if is_multipart(content_type):
         parts = Multipart(form, content_type)
         made = streamed(parts.pieces(), asked.receive)
-        return asked._replace(scope=with_body(asked.scope, len(parts)), made=made)
+        return asked._replace(scope=with_body(asked.scope, len(parts), clients=False), made=made)
     body = encode_fields(form)
-    return asked._replace(scope=with_body(asked.scope, len(body)), body=body)
+    return asked._replace(scope=with_body(asked.scope, len(body), clients=False), body=body)
 
 
 async def relayed(

@@ -27,6 +27,10 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 # Of the client's own connection: no argument replaces these.
 _KEPT = _FRAMING | {b"host"}
 _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
+# True of certain octets alone (RFC 9110 §8.4, RFC 9530).
+_OF_OCTETS = frozenset(
+    {b"content-encoding", b"content-digest", b"repr-digest", b"digest", b"content-md5"}
+)
 
 
 def with_path(scope: Scope, path: str | None, forward_query: bool) -> Scope:
@@ -126,9 +130,13 @@ def _lines(parameter: str, headers: Headers) -> Lines:
     return lines
 
 
-def with_body(scope: Scope, length: int | None) -> Scope:
-    """A scope whose body has so many octets; with `None` there is none at all."""
-    lines = [line for line in scope["headers"] if line[0] not in _FRAMING]
+def with_body(scope: Scope, length: int | None, *, clients: bool) -> Scope:
+    """A scope whose body has so many octets; with `None` there is none at all.
+
+    clients: they are those of the client, of which all that it has said stays true.
+    """
+    gone = _FRAMING if clients else _FRAMING | _OF_OCTETS
+    lines = [line for line in scope["headers"] if line[0] not in gone]
     if length is not None:
         lines.append((b"content-length", b"%d" % length))
     return {**scope, "headers": lines}
