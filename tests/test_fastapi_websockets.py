@@ -85,10 +85,12 @@ def test_override_headers_stand_for_the_clients(site: Site) -> None:
         (["a", "b"], {}, b"a, b", "b"),
         (["a", "b"], {}, b"a, b", None),
         (["a"], {"subprotocols": ["a", "c"]}, b"a, c", "a"),
+        (["a"], {"subprotocols": ["a", "c"]}, b"a, c", "c"),
+        ([], {"subprotocols": ["c"]}, b"c", "c"),
         ([], {}, None, None),
     ],
 )
-def test_the_subprotocol_is_the_upstreams_choice(
+def test_the_subprotocol_is_the_upstreams_choice_if_the_client_knows_it(
     site: Site,
     offered: list[str],
     arguments: dict[str, Any],
@@ -99,7 +101,8 @@ def test_the_subprotocol_is_the_upstreams_choice(
     with Upstream(accept) as upstream, WebSocketClient(site.port) as client:
         site.passing(upstream, **arguments)
         response = client.open("/", subprotocols=offered)
-        assert response.value("sec-websocket-protocol") == (chosen.encode() if chosen else None)
+        known = chosen.encode() if chosen in offered else None
+        assert response.value("sec-websocket-protocol") == known
         assert accept.peer().request.value("sec-websocket-protocol") == arrives
 
 

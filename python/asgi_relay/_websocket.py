@@ -199,6 +199,9 @@ class WebSocketPump(Companion):
                     if status != 101:
                         return await self._refuse(status, headers, messages, flags)
                     self._accepted = True
+                    # A client fails at one that it has not offered (RFC 6455 §4.1).
+                    if subprotocol not in (self._scope.get("subprotocols") or ()):
+                        subprotocol = None
                     await send(
                         {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
                     )

@@ -217,7 +217,8 @@ async def proxy_pass_websocket(  # noqa: PLR0917 - as above
 ) -> None:
     """Connect to the upstream, accept with what it chose, carry messages until an end closes.
 
-    subprotocols: offered to the upstream instead of the client's.
+    subprotocols: offered to the upstream instead of the client's. The client is accepted with the
+        upstream's choice where it has offered that, else without any (RFC 6455 §4.1).
     timeout: seconds for connecting, and again for the answer to the handshake.
 
     The others are those of `proxy_pass`. Does not raise for an upstream that is down or refuses:
