@@ -115,8 +115,9 @@ def test_a_chain_is_followed_and_its_steps_are_not_seen() -> None:
         b"/b": to("/next", 308),
         b"/next": scripts.ok,
     }
-    with following(scripts.by_path(routes)) as (_, front):
+    with following(scripts.by_path(routes)) as (upstream, front):
         response = front.fetch("/start")
+        assert [request.value("cookie") for request in upstream.requests] == [None] * 4
     assert (response.status, response.body) == (200, b"ok")
     assert (response.value("set-cookie"), response.value("x-step")) == (None, None)
 

@@ -77,7 +77,7 @@ class Relay:
     timeout: seconds, `None`, `Timeout`, or any object with its four attributes.
     limits: `Limits`, or any object with its attributes; they hold for each target.
     follow_redirects: follow up to 20 instead of passing them on. Credentials and
-        `extra_request_headers` do not go to another origin.
+        `extra_request_headers` do not go to another origin; cookies on the way are forgotten.
     extra_request_headers: sent upstream in place of the client's of the same names.
     drop_request_headers, drop_response_headers: names that do not pass. The headers that the
         relay computes (X-Forwarded-For and the like) are computed afterwards.
