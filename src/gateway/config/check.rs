@@ -86,6 +86,9 @@ impl Check<'_> {
                 section.misspelt = true;
                 continue;
             };
+            if value.is_empty() {
+                continue;
+            }
             let at = node_place(&place, value);
             let found = self.value(&key.kind, value, &at).or_else(|| default(key));
             let item = Item {
@@ -171,7 +174,6 @@ impl Check<'_> {
         if let Some(value) = fits(kind, &scalar) {
             return Some(value);
         }
-        // A key without a value, as where everything below it is commented out.
         if scalar.is_null()
             && let Some(value) = self.empty(kind, place)
         {
@@ -261,7 +263,7 @@ impl Check<'_> {
         }
     }
 
-    /// A mapping or list with nothing in it, where the kind allows one.
+    /// A mapping or list with nothing in it, as `null` has it, where the kind allows one.
     fn empty(&mut self, kind: &'static Kind, place: &Place) -> Option<Value> {
         let empty = Node {
             line: place.line,

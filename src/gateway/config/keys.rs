@@ -31,7 +31,7 @@ pub(super) struct Key {
 /// What may stand at a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
-    /// `null`, or nothing at all.
+    /// `null`.
     Null,
     /// `true` or `false`.
     Flag,

@@ -111,7 +111,7 @@ fn no_mapping(tree: &Node) -> Option<&'static str> {
     match &tree.value {
         Value::Map(_) => None,
         Value::List(_) => Some("a list"),
-        Value::Scalar { text, plain } => (!plain || !text.is_empty()).then_some("text"),
+        Value::Scalar { .. } => (!tree.is_empty()).then_some("text"),
     }
 }
 

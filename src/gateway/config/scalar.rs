@@ -20,6 +20,8 @@ pub(super) struct Scalar {
 /// What text without quotes stands for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Plain {
+    /// Not even `null`.
+    Nothing,
     Null,
     Flag(bool),
     Whole(u64),
@@ -30,7 +32,8 @@ enum Plain {
 impl Plain {
     fn of(text: &str) -> Self {
         match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Self::Null,
+            "" => return Self::Nothing,
+            "~" | "null" | "Null" | "NULL" => return Self::Null,
             "true" | "True" | "TRUE" => return Self::Flag(true),
             "false" | "False" | "FALSE" => return Self::Flag(false),
             _ => {}
@@ -117,9 +120,10 @@ pub(super) fn fits(kind: &Kind, scalar: &Scalar) -> Option<Value> {
 }
 
 impl Scalar {
-    /// Whether nothing is written there.
+    /// Whether `null` is written there, or nothing.
     pub(super) fn is_null(&self) -> bool {
-        self.plain && self.variables.is_empty() && Plain::of(&self.text) == Plain::Null
+        let null = matches!(Plain::of(&self.text), Plain::Null | Plain::Nothing);
+        self.plain && self.variables.is_empty() && null
     }
 
     /// What was found, as a message tells it.
@@ -132,7 +136,8 @@ impl Scalar {
             false => Plain::Text,
         };
         match plain {
-            Plain::Null => "nothing".to_owned(),
+            Plain::Null => "null".to_owned(),
+            Plain::Nothing => "nothing".to_owned(),
             Plain::Whole(_) | Plain::Number(_) if secret => "a number".to_owned(),
             _ if secret => "text".to_owned(),
             Plain::Flag(flag) => flag.to_string(),

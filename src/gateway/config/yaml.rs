@@ -26,6 +26,13 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
+impl Node {
+    /// Whether nothing is written there, as where everything below a key is commented out.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if text.is_empty())
+    }
+}
+
 /// What a node is.
 #[derive(Debug, Clone)]
 pub(super) enum Value {

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod documents;
+mod empty;
 mod files;
 mod mistakes;
 mod properties;

@@ -315,13 +315,12 @@ fn names_of_several_failures_cover_them() {
 }
 
 #[test]
-fn aliases_and_keys_without_a_value_mean_what_they_mean_in_yaml() {
+fn aliases_mean_what_they_mean_in_yaml() {
     let found = settings(
-        "server:\n  reverse_proxy:\nroutes:\n- &first\n  targets: http://h\n  timeout: &slow {read: 60}\n\
-         - targets: http://i\n  path: /i\n  timeout: *slow\n  sticky:\n",
+        "routes:\n- targets: http://h\n  timeout: &slow {read: 60}\n\
+         - targets: http://i\n  path: /i\n  timeout: *slow\n",
     );
     assert_eq!(found.routes[1].timeouts, found.routes[0].timeouts);
-    assert!(found.routes[1].sticky.is_none());
 }
 
 #[test]
