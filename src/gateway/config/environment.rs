@@ -63,6 +63,11 @@ fn value(
                 .to_owned(),
         );
     }
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err(format!(
+            "a ${{ within the default of ${{{name}:-…}}: defaults do not nest"
+        ));
+    }
     match (environment(name), default) {
         (Ok(value), None) => Ok(value),
         (Ok(value), Some(_)) if !value.is_empty() => Ok(value),
@@ -123,8 +128,18 @@ mod tests {
             "${PORT-x}",
             "${PO RT}",
             "${PORT:x}",
+            "${${PORT}}",
         ] {
             assert!(filled(text).is_err(), "{text}");
+        }
+        // Whether or not it would be looked at.
+        for text in [
+            "${MISSING:-${PORT}}",
+            "${PORT:-x${MISSING:-y}}",
+            "${PORT:-$${x}",
+        ] {
+            let told = filled(text).err().unwrap_or_default();
+            assert!(told.ends_with(":-…}: defaults do not nest"), "{told}");
         }
     }
 }

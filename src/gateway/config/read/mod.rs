@@ -102,7 +102,7 @@ fn tell_doubles(check: &mut Check<'_>, routes: &[(&Item, Route)]) {
 
 fn admin(check: &mut Check<'_>, section: &Section) -> Admin {
     Admin {
-        host: check.host(section, "host").unwrap_or_default(),
+        host: check.own_host(section).unwrap_or_default(),
         port: section.count("port").unwrap_or_default(),
     }
 }
@@ -162,7 +162,7 @@ impl Check<'_> {
         Some(path)
     }
 
-    /// A name or an address to listen on, IPv6 without brackets.
+    /// A name or an address, IPv6 without brackets.
     fn host(&mut self, section: &Section, key: &str) -> Option<String> {
         let item = section.item(key)?;
         let host = bare_host(item.text()?);
@@ -173,6 +173,18 @@ impl Check<'_> {
             );
         }
         host
+    }
+
+    /// Where to listen: `host` of a section.
+    fn own_host(&mut self, section: &Section) -> Option<String> {
+        match section.item("host").filter(|item| item.text() == Some("*")) {
+            None => self.host(section, "host"),
+            Some(item) => {
+                let allowed = "a host name or an address: 0.0.0.0 is every one, :: with IPv6, too";
+                self.refuse(item, allowed);
+                None
+            }
+        }
     }
 
     fn header_name(&mut self, item: &Item) -> Option<HeaderName> {
@@ -202,7 +214,11 @@ fn bare_host(text: &str) -> Option<String> {
         return Some(address.to_string());
     }
     match Host::parse(text).ok()? {
-        Host::Domain(name) => Some(name),
+        // In a URL a name may have `*` and the like, which no resolver knows.
+        Host::Domain(name) => {
+            let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+            name.bytes().all(known).then_some(name)
+        }
         Host::Ipv4(address) => Some(address.to_string()),
         Host::Ipv6(address) => Some(address.to_string()),
     }

@@ -64,7 +64,7 @@ fn networks(check: &mut Check<'_>, items: &[Item]) -> Vec<Network> {
 /// The listener of `server.host`, `server.port` and `ssl`.
 fn only_listener(check: &mut Check<'_>, root: &Section, section: &Section) -> Listener {
     let bind = Bind::Tcp {
-        host: check.host(section, "host").unwrap_or_default(),
+        host: check.own_host(section).unwrap_or_default(),
         port: section.count("port").unwrap_or_default(),
         nth: 0,
     };
@@ -120,7 +120,7 @@ fn listener(check: &mut Check<'_>, item: &Item) -> Option<Listener> {
                 check.missing(section, "has neither port nor unix; name one of the two");
             }
             Bind::Tcp {
-                host: check.host(section, "host").unwrap_or_default(),
+                host: check.own_host(section).unwrap_or_default(),
                 port: section.count("port").unwrap_or_default(),
                 nth: 0,
             }
