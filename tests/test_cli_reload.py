@@ -154,6 +154,25 @@ def test_a_change_of_a_certificate_is_noticed(tmp_path: Path, authority: Authori
         assert "new.test" in shown(gateway)
 
 
+def test_a_refused_reload_leaves_no_access_log_behind(tmp_path: Path) -> None:
+    file, url = tmp_path / "gateway.yaml", "http://127.0.0.1:1"
+    with (
+        say(b"") as busy,
+        serving("-c", write(file, url, "server: {port: 0}\n")) as gateway,
+    ):
+        more = f"server: {{port: {busy.port}}}\naccess_log: {{path: new.log}}\n"
+        write(file, url, more)
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_line("not reloaded (SIGHUP)")
+        assert [path.name for path in tmp_path.iterdir()] == ["gateway.yaml"]
+        listeners = "server: {listeners: [{unix: a.sock}]}\n"
+        write(file, url, f"{listeners}access_log: {{path: '/proc/self/no.log'}}\n")
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_line("not reloaded (SIGHUP)")
+        gateway.wait_line("cannot open the access log: ")
+        assert [path.name for path in tmp_path.iterdir()] == ["gateway.yaml"]
+
+
 def test_what_needs_a_new_start_is_said(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     url = "http://127.0.0.1:1"

@@ -58,9 +58,7 @@ impl Gateway {
     pub fn start(settings: Settings) -> Result<Handle, PlanError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = settings.server.workers.unwrap_or_else(cores).max(1);
-        let opened = log::open(settings.access_log.as_ref()).map_err(PlanError::Log)?;
         let writer = Writer::start()?;
-        writer.configure(opened);
         let blueprint = Blueprint::new(settings, writer.log())?;
         let plans = plans(&blueprint, workers, &[])?;
         let settings = &blueprint.settings;
@@ -75,6 +73,8 @@ impl Gateway {
         let admin = admin.transpose()?.and_then(|mut bound| bound.pop());
         let binds = settings.server.listeners.iter().map(|one| &one.bind);
         let bound = bind::bind_all(binds, workers, Own::default())?;
+        let opened = log::open(settings.access_log.as_ref());
+        writer.configure(opened.map_err(|error| without_log(&bound, error))?);
         let mut state = State {
             threads: Vec::with_capacity(workers),
             plans,
@@ -117,6 +117,13 @@ fn plans(
         Plan::new(blueprint, number, workers, before)
     };
     (0..workers).map(plan).collect()
+}
+
+/// The access log is opened as the last thing that can fail, so that no empty one is left behind; then
+/// what has been bound must go, too.
+fn without_log(bound: &[Bound], error: io::Error) -> PlanError {
+    bound.iter().for_each(|one| bind::unbind(&one.bind));
+    PlanError::Log(error)
 }
 
 impl Handle {
@@ -174,7 +181,6 @@ impl Handle {
     pub fn reload(&self, settings: Settings) -> Result<(), PlanError> {
         let mut state = self.lock();
         let workers = state.threads.len();
-        let opened = log::open(settings.access_log.as_ref()).map_err(PlanError::Log)?;
         let blueprint = Blueprint::new(settings, self.writer.log())?;
         let plans = plans(&blueprint, workers, &state.plans)?;
         let wanted = || {
@@ -195,6 +201,8 @@ impl Handle {
         let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
         let added = wanted().filter(|bind| !is_old(bind));
         let fresh = bind::bind_all(added, workers, own)?;
+        let opened = log::open(blueprint.settings.access_log.as_ref());
+        let opened = opened.map_err(|error| without_log(&fresh, error))?;
         // Nothing can fail from here on.
         self.writer.configure(opened);
         state.opened(&fresh);
