@@ -13,7 +13,7 @@ from .support.client import Client, fetch
 from .support.exchange import Gate
 from .support.gateway import serving, untimed
 from .support.upstream import Upstream
-from .support.websocket import Accept, WebSocketClient
+from .support.websocket import Accept, WebSocketClient, echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,6 +152,25 @@ def test_a_change_of_a_certificate_is_noticed(tmp_path: Path, authority: Authori
         put("new.test")
         gateway.wait_line("asgi-relay: reloaded (a file has changed)")
         assert "new.test" in shown(gateway)
+
+
+def test_what_becomes_of_a_file_later_changes_no_connection(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """Not those of WebSockets either, for which there was none before."""
+    own = tmp_path / "authority.pem"
+    own.write_bytes(authority.pem.read_bytes())
+    with Upstream(Accept(echo), tls=authority.server()) as upstream:
+        file = write(tmp_path / "gateway.yaml", upstream.url)
+        file.write_text(file.read_text().replace("}]", ", tls: {ca_file: authority.pem}}]"))
+        with serving("-c", file, "--port", "0") as gateway:
+            own.write_text("half written")
+            gateway.wait_line("not reloaded (a file has changed), nothing has changed:")
+            gateway.wait_line("routes[0].tls.ca_file: ")
+            with WebSocketClient(gateway.port) as client:
+                client.open()
+                client.send_text("as ever")
+                assert client.receive_message() == "as ever"
 
 
 def test_a_refused_reload_leaves_no_access_log_behind(tmp_path: Path) -> None:

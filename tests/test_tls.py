@@ -6,10 +6,11 @@ import datetime
 import ssl
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 import trustme
 
-from asgi_relay import ConnectError, Relay, TLSError
+from asgi_relay import ConnectError, Limits, Relay, TLSError
 
 from .support import scripts
 from .support.authority import Authority
@@ -52,6 +53,30 @@ def test_a_path_may_be_a_path_object_or_a_folder(authority: Authority, tmp_path:
         for verify in (authority.pem, tmp_path, str(tmp_path)):
             with relayed(upstream.url, verify=verify) as front:
                 assert front.fetch().body == b"ok"
+
+
+def test_each_start_reads_the_files_again(authority: Authority, tmp_path: Path) -> None:
+    """The constructor does so for the first; what becomes of them later changes no connection."""
+    file = tmp_path / "authorities.pem"
+    file.write_bytes(authority.pem.read_bytes())
+    other = trustme.CA()
+    no_keepalive = Limits(max_keepalive_connections=0)
+
+    async def status(relay: Relay) -> int:
+        call = Call()
+        await call(relay)
+        return call.status
+
+    async def run() -> list[int]:
+        relay = Relay(upstream.url, verify=file, limits=no_keepalive)
+        other.cert_pem.write_to_path(file)
+        async with relay:
+            before = [await status(relay), await status(relay)]
+        async with relay:
+            return [*before, await status(relay)]
+
+    with Upstream(scripts.ok, tls=authority.server()) as upstream:
+        assert anyio.run(run) == [200, 200, 502]
 
 
 def test_by_default_an_unknown_authority_is_not_trusted(authority: Authority) -> None:

@@ -20,7 +20,7 @@ use crate::engine::config::{Config, Headers, Http2, Limits, Timeouts, WebSockets
 use crate::engine::error::Kind;
 use crate::engine::policy::headers::is_framing;
 use crate::engine::policy::retry::RetryPolicy;
-use crate::engine::upstream::tls::{Identity, Trust};
+use crate::engine::upstream::tls::{Credentials, Identity, Trust};
 
 /// Header lines of an upstream's response at most.
 const MAX_HEADERS: usize = 256;
@@ -156,14 +156,15 @@ impl Settings {
                 non_idempotent: self.retry_non_idempotent,
             },
             follow_redirects: self.follow_redirects,
-            trust: match (self.verify, self.authorities) {
-                (_, Some(path)) => Trust::File(path),
-                (true, None) => Trust::Platform,
-                (false, None) => Trust::Anyone,
-            },
-            identity: self
-                .cert
-                .map(|(certificate, key)| Identity { certificate, key }),
+            credentials: Credentials::new(
+                match (self.verify, self.authorities) {
+                    (_, Some(path)) => Trust::File(path),
+                    (true, None) => Trust::Platform,
+                    (false, None) => Trust::Anyone,
+                },
+                self.cert
+                    .map(|(certificate, key)| Identity { certificate, key }),
+            ),
             server_name: None,
             http2: Http2::Never,
             max_headers: MAX_HEADERS,

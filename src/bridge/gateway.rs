@@ -122,12 +122,6 @@ impl Configuration {
         self.settings().routes.iter().map(route_parts).collect()
     }
 
-    /// Reads certificates and keys as a start would.
-    fn prepare(&self, py: Python<'_>) -> PyResult<()> {
-        let prepared = py.detach(|| trial::prepare(self.settings()));
-        prepared.map(drop).map_err(refused)
-    }
-
     /// For each target of each route why it cannot be connected to; `None` for one that can.
     fn try_targets(&self, py: Python<'_>) -> PyResult<Vec<Vec<Option<String>>>> {
         let tried = py.detach(|| trial::try_targets(&*trial::prepare(self.settings())?));

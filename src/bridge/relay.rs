@@ -148,8 +148,10 @@ fn prepared(
 }
 
 fn engine(config: &Config) -> PyResult<Arc<engine::relay::Relay>> {
-    engine::relay::Relay::new(config.clone())
-        .map_err(|error| PyValueError::new_err(error.to_string()))
+    let mut config = config.clone();
+    // Certificates may have been renewed since the last start.
+    config.credentials = config.credentials.afresh();
+    engine::relay::Relay::new(config).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 #[pymethods]

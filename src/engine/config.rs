@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use super::balance::settings::{Balancing, TargetSettings};
 use super::policy::retry::RetryPolicy;
 use super::target::Target;
-use super::upstream::tls::{Identity, Trust};
+use super::upstream::tls::Credentials;
 
 /// How long things may take; `None` is for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +99,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// Follow redirects instead of passing them on.
     pub follow_redirects: bool,
-    /// Whom to trust over TLS.
-    pub trust: Trust,
-    /// The client certificate.
-    pub identity: Option<Identity>,
+    /// Whom to trust over TLS, and the client certificate.
+    pub credentials: Arc<Credentials>,
     /// The name to ask for over TLS, and to check the certificate against; `None` is the target's.
     pub server_name: Option<String>,
     /// Which HTTP is spoken.

@@ -21,7 +21,7 @@ use super::policy::request::{BadRequest, Connection, Framing, Line, RequestPolic
 use super::policy::response::ResponsePolicy;
 use super::slots::Slots;
 use super::target::ASTERISK;
-use super::upstream::connect::{Connector, Purpose, Speech};
+use super::upstream::connect::{Connector, Speech};
 use super::upstream::tls::TlsError;
 use super::websocket::handshake::Handshake;
 
@@ -123,17 +123,16 @@ impl Relay {
     /// Where the certificates or keys for TLS cannot be used.
     pub fn new(config: Config) -> Result<Arc<Self>, TlsError> {
         let headers = config.headers.clone();
-        let trust = config.trust.clone();
         let speech = Speech {
             http2: config.http2,
             server_name: config.server_name.clone(),
             max_headers: config.max_headers,
         };
-        let connector = Connector::new(trust, config.identity.clone(), speech, config.timeouts);
-        let connector = Arc::new(connector);
         if config.target.origin().secure {
-            connector.tls(Purpose::Requests)?;
+            config.credentials.read()?;
         }
+        let credentials = Arc::clone(&config.credentials);
+        let connector = Arc::new(Connector::new(credentials, speech, config.timeouts));
         let mut response_policy =
             ResponsePolicy::new(headers.drop_response, headers.allow_response);
         if headers.trailers {

@@ -60,7 +60,7 @@ pub struct Plan {
 /// Why a configuration cannot be put to work.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// A listener's or a target's certificates cannot be used.
+    /// TLS cannot be made ready.
     #[error("{0}")]
     Tls(String),
     /// An address cannot be listened on.
@@ -75,7 +75,7 @@ pub enum PlanError {
 }
 
 impl Blueprint {
-    /// Reads certificates and makes ready what all workers share.
+    /// Makes ready what all workers share.
     ///
     /// # Errors
     /// [`PlanError::Tls`].
@@ -83,7 +83,8 @@ impl Blueprint {
         let mut acceptors = HashMap::new();
         for listener in &settings.server.listeners {
             if let Some(tls) = &listener.tls {
-                let acceptor = Acceptor::new(tls).map_err(PlanError::Tls)?;
+                let acceptor =
+                    Acceptor::new(tls).map_err(|error| PlanError::Tls(error.to_string()))?;
                 acceptors.insert(listener.bind.clone(), acceptor);
             }
         }

@@ -11,14 +11,13 @@ use crate::engine::balance::policy::Policy;
 use crate::engine::balance::settings::{Balancing, HealthCheck, TargetSettings};
 use crate::engine::config::{Config, Limits};
 use crate::engine::relay::Relay;
-use crate::engine::upstream::tls::TlsError;
 
-/// A relay for one of `workers`, which share what there is a bound to evenly.
+/// A relay for one of `workers`, which share what there is a bound to evenly, or why there is none.
 pub(super) fn relay(
     route: &Route,
     max_headers: usize,
     workers: usize,
-) -> Result<Arc<Relay>, TlsError> {
+) -> Result<Arc<Relay>, String> {
     let share = |most: Option<usize>| most.map(|most| most.div_ceil(workers.max(1)));
     let targets = route.targets.iter().map(|target| TargetSettings {
         target: Arc::new(target.target.clone()),
@@ -28,12 +27,8 @@ pub(super) fn relay(
     });
     let targets: Vec<_> = targets.collect();
     let first = targets.first().map(|first| Arc::clone(&first.target));
-    let target = first.ok_or_else(|| TlsError {
-        parameter: "targets",
-        reason: "there is none".to_owned(),
-    })?;
-    Relay::new(Config {
-        target,
+    let relay = Relay::new(Config {
+        target: first.ok_or("it has no target")?,
         targets,
         balancing: balancing(route),
         timeouts: route.timeouts,
@@ -45,15 +40,15 @@ pub(super) fn relay(
         headers: route.headers.clone(),
         retry: route.retry.clone(),
         follow_redirects: route.follow_redirects,
-        trust: route.trust.clone(),
-        identity: route.identity.clone(),
+        credentials: Arc::clone(&route.credentials),
         server_name: route.server_name.clone(),
         http2: route.http2,
         max_headers,
         in_memory: false,
         web_sockets: route.web_sockets,
         report: true,
-    })
+    });
+    relay.map_err(|error| error.to_string())
 }
 
 fn balancing(route: &Route) -> Balancing {

@@ -1,20 +1,18 @@
 //! TLS towards clients: certificates by the name that is asked for, HTTP/2 by ALPN.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::config::settings::ListenerTls;
-use crate::engine::upstream::tls::{Identity, load_identity, roots_from};
 
 /// Accepts TLS on one listener.
 #[derive(Clone)]
@@ -27,31 +25,29 @@ impl std::fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// Reads the certificates.
+    /// With certificates that have been read.
     ///
     /// # Errors
-    /// What is wrong with which file.
-    pub fn new(settings: &ListenerTls) -> Result<Self, String> {
+    /// Where the system has no random numbers for the keys of tickets.
+    pub fn new(settings: &ListenerTls) -> Result<Self, rustls::Error> {
         let provider = Arc::new(ring::default_provider());
-        let text = |error: rustls::Error| error.to_string();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(text)?;
-        let builder = match &settings.client_ca_file {
+            .with_safe_default_protocol_versions()?;
+        let builder = match &settings.client_authorities {
             None => builder.with_no_client_auth(),
-            Some(path) => {
-                let roots = Arc::new(authorities(path)?);
+            Some(roots) => {
+                let roots = Arc::clone(roots);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                let verifier = verifier
-                    .build()
-                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                let verifier = verifier.build();
+                let verifier =
+                    verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let keys: Result<Vec<_>, String> = settings.certificates.iter().map(certified).collect();
-        let mut config = builder.with_cert_resolver(Arc::new(ByName(keys?)));
+        let by_name = ByName(settings.certificates.clone());
+        let mut config = builder.with_cert_resolver(Arc::new(by_name));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = ring::Ticketer::new().map_err(text)?;
+        config.ticketer = ring::Ticketer::new()?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
@@ -65,17 +61,6 @@ impl Acceptor {
     {
         self.0.accept(io).await
     }
-}
-
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
-    roots_from(path).map_err(|error| error.reason)
-}
-
-fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, String> {
-    let (chain, key) = load_identity(identity).map_err(|error| error.reason)?;
-    let failed = |error: rustls::Error| format!("{}: {error}", identity.key.display());
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(failed)?;
-    Ok(Arc::new(key))
 }
 
 /// Chooses the certificate that is valid for the name that a client asks for, else the first.

@@ -1,5 +1,4 @@
-//! A configuration tried without serving anybody: certificates are read as for a start, and every
-//! target is connected to.
+//! A configuration tried without serving anybody: every target is connected to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ const AT_ONCE: usize = 64;
 /// How long a target has where its route would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads certificates and keys as a start would.
+/// What one worker would have.
 ///
 /// # Errors
 /// See [`PlanError`].

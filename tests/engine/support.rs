@@ -18,7 +18,7 @@ use asgi_relay::engine::policy::request::{Connection, Framing};
 use asgi_relay::engine::policy::retry::RetryPolicy;
 use asgi_relay::engine::relay::{Inbound, Relay, Request};
 use asgi_relay::engine::target::Target;
-use asgi_relay::engine::upstream::tls::Trust;
+use asgi_relay::engine::upstream::tls::{Credentials, Trust};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -118,8 +118,7 @@ pub(crate) fn config(url: &str) -> Config {
             non_idempotent: false,
         },
         follow_redirects: false,
-        trust: Trust::Anyone,
-        identity: None,
+        credentials: Credentials::new(Trust::Anyone, None),
         server_name: None,
         http2: Http2::Never,
         max_headers: 256,

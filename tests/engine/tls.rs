@@ -6,7 +6,7 @@ use std::sync::Arc;
 use asgi_relay::engine::config::Config;
 use asgi_relay::engine::error::Kind;
 use asgi_relay::engine::relay::Relay;
-use asgi_relay::engine::upstream::tls::{Identity, Trust};
+use asgi_relay::engine::upstream::tls::{Credentials, Identity, Part, Trust};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -78,7 +78,7 @@ async fn serve(name: &str) -> (String, String) {
 
 fn trusting(url: &str, trust: Trust) -> Config {
     Config {
-        trust,
+        credentials: Credentials::new(trust, None),
         ..config(url)
     }
 }
@@ -152,34 +152,130 @@ async fn an_upstream_that_speaks_no_tls_is_a_tls_error() {
     assert_eq!(answer, Err(Kind::Tls));
 }
 
+#[tokio::test]
+async fn what_becomes_of_a_file_later_changes_no_connection() {
+    let (url, certificate) = serve("127.0.0.1").await;
+    let folder = Folder::new("later");
+    let file = folder.write("authority.pem", &certificate);
+    let credentials = Credentials::new(Trust::File(file.clone()), None);
+    credentials.read().unwrap();
+    std::fs::remove_file(file).unwrap();
+    // Whatever is offered in ALPN: for a request, and for a WebSocket's handshake.
+    for protocols in [&["h2", "http/1.1"][..], &["http/1.1"]] {
+        assert_eq!(
+            credentials.client(protocols).unwrap().alpn_protocols.len(),
+            protocols.len()
+        );
+    }
+    assert!(credentials.afresh().read().is_err());
+    let own = Config {
+        credentials,
+        ..config(&url)
+    };
+    assert_eq!(get(own).await, Ok((200, b"secret".to_vec())));
+}
+
 #[test]
 fn files_that_cannot_be_used_are_found_before_any_request() {
     let folder = Folder::new("files");
-    let empty = folder.write("empty.pem", "");
-    let identity = |certificate: &Path, key: &Path| Identity {
-        certificate: certificate.to_owned(),
-        key: key.to_owned(),
-    };
-    let CertifiedKey { cert, .. } = generate_simple_self_signed(["h".to_owned()]).unwrap();
-    let certificate = folder.write("certificate.pem", &cert.pem());
-    let missing = folder.0.join("missing.pem");
-    for (trust, identity, parameter) in [
-        (Trust::File(empty.clone()), None, "verify: "),
-        (Trust::File(missing.clone()), None, "verify: "),
-        (Trust::Anyone, Some(identity(&empty, &empty)), "cert: "),
-        (Trust::Anyone, Some(identity(&missing, &missing)), "cert: "),
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["h".to_owned()]).unwrap();
+    let other = generate_simple_self_signed(["h".to_owned()]).unwrap();
+    let (pem, key) = (cert.pem(), signing_key.serialize_pem());
+    let write = |name: &str, text: &str| folder.write(name, text);
+    let good = write("good.pem", &pem);
+    let bad_base64 = pem.replacen("\nM", "\n!", 1);
+    let malformed = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let der = folder.0.join("der");
+    std::fs::write(&der, cert.der()).unwrap();
+    let nothing = folder.0.join("folder");
+    std::fs::create_dir(&nothing).unwrap();
+    for (file, reason) in [
+        (write("empty", ""), "it is empty"),
+        (write("text", "x"), "it holds no certificate in PEM"),
+        (der.clone(), "it is in DER, not in PEM"),
         (
-            Trust::Anyone,
-            Some(identity(&certificate, &certificate)),
-            "cert: ",
+            write("cut", pem.split_once("-----END").unwrap().0),
+            "it is cut off: an -----END line is missing",
+        ),
+        (
+            write("letters", &bad_base64),
+            "what stands below a -----BEGIN line in it is not base64",
+        ),
+        (
+            write("begin", &pem.replace("CERTIFICATE-----", "CERTIFICATE")),
+            "a -----BEGIN line in it is malformed",
+        ),
+        (
+            write("malformed", malformed),
+            "its certificate is malformed",
+        ),
+        (nothing, "no file in it holds a usable certificate in PEM"),
+        (
+            folder.0.join("missing"),
+            "No such file or directory (os error 2)",
         ),
     ] {
-        let config = Config {
-            trust,
-            identity,
-            ..config("https://h")
-        };
-        let error = Relay::new(config).unwrap_err().to_string();
-        assert!(error.starts_with(parameter), "{error}");
+        refused(
+            Trust::File(file.clone()),
+            None,
+            Part::Authorities,
+            &file,
+            reason,
+        );
     }
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let old = key.replace("BEGIN PRIVATE", "BEGIN EC PRIVATE").replacen(
+        '\n',
+        "\nProc-Type: 4,ENCRYPTED\n\n",
+        1,
+    );
+    let nonsense = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    for (key, reason) in [
+        (write("none", &pem), "it holds no private key in PEM"),
+        (write("new", encrypted), "its private key is encrypted"),
+        (write("old", &old), "its private key is encrypted"),
+        (
+            write("nonsense", nonsense),
+            "its private key is malformed, or not RSA, ECDSA or Ed25519",
+        ),
+        (
+            write("other", &other.signing_key.serialize_pem()),
+            "its private key is not the certificate's",
+        ),
+        (folder.0.clone(), "it is a folder"),
+    ] {
+        let certificate = good.clone();
+        let identity = Identity { certificate, key };
+        let file = identity.key.clone();
+        refused(Trust::Anyone, Some(identity), Part::Key, &file, reason);
+    }
+    let identity = Identity {
+        certificate: der.clone(),
+        key: write("key", &key),
+    };
+    let reason = "it is in DER, not in PEM";
+    refused(
+        Trust::Anyone,
+        Some(identity),
+        Part::Certificate,
+        &der,
+        reason,
+    );
+}
+
+fn refused(trust: Trust, identity: Option<Identity>, part: Part, file: &Path, reason: &str) {
+    let config = Config {
+        credentials: Credentials::new(trust, identity),
+        ..config("https://h")
+    };
+    let error = Relay::new(config).unwrap_err();
+    assert_eq!((error.part, error.path.as_deref()), (part, Some(file)));
+    let parameter = if part == Part::Authorities {
+        "verify"
+    } else {
+        "cert"
+    };
+    let told = format!("{parameter}: {}: {reason}", file.display());
+    assert_eq!(error.to_string(), told);
 }

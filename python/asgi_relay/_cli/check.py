@@ -20,8 +20,6 @@ def check(options: Options, screen: Screen) -> int:
     errors = Screen(sys.stderr)
     try:
         configuration = options.read()
-        if options.offline:
-            configuration.prepare()
         tried = [] if options.offline else configuration.try_targets()
     except GatewayError as error:
         errors.refuse(error)

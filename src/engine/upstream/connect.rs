@@ -18,7 +18,7 @@ use super::rest::{self, Awake, Io, Rest};
 use super::sender::{self, Sender};
 use super::socket::{Socket, SocketIo};
 use super::stream::Stream;
-use super::tls::{Identity, TlsError, Trust, client_config};
+use super::tls::{Credentials, TlsError};
 use crate::engine::config::{Http2, Timeouts};
 use crate::engine::error::{Error, Kind};
 use crate::engine::target::{Endpoint, Origin};
@@ -68,8 +68,7 @@ pub struct Speech {
 /// Opens connections.
 #[derive(Debug)]
 pub struct Connector {
-    trust: Trust,
-    identity: Option<Identity>,
+    credentials: Arc<Credentials>,
     /// For requests, and for handshakes of other protocols.
     tls: [OnceLock<Arc<ClientConfig>>; 2],
     speech: Speech,
@@ -77,17 +76,11 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector that reads certificates when it first needs them.
+    /// A connector that has its credentials read when it first needs them, unless they have been.
     #[must_use]
-    pub fn new(
-        trust: Trust,
-        identity: Option<Identity>,
-        speech: Speech,
-        timeouts: Timeouts,
-    ) -> Self {
+    pub fn new(credentials: Arc<Credentials>, speech: Speech, timeouts: Timeouts) -> Self {
         Self {
-            trust,
-            identity,
+            credentials,
             tls: Default::default(),
             speech,
             timeouts,
@@ -95,10 +88,7 @@ impl Connector {
     }
 
     /// The TLS configuration, made at the first call.
-    ///
-    /// # Errors
-    /// Where certificates or keys cannot be used.
-    pub fn tls(&self, purpose: Purpose) -> Result<Arc<ClientConfig>, TlsError> {
+    fn tls(&self, purpose: Purpose) -> Result<Arc<ClientConfig>, TlsError> {
         let [requests, upgrades] = &self.tls;
         let (place, protocols): (_, &[&str]) = match (purpose, self.speech.http2) {
             (Purpose::Upgrade, _) => (upgrades, &["http/1.1"]),
@@ -109,7 +99,7 @@ impl Connector {
         if let Some(config) = place.get() {
             return Ok(Arc::clone(config));
         }
-        let config = client_config(&self.trust, self.identity.as_ref(), protocols)?;
+        let config = self.credentials.client(protocols)?;
         Ok(Arc::clone(place.get_or_init(|| Arc::new(config))))
     }
 

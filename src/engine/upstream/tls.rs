@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::pem::{read_authorities, read_identity};
+
 /// Whose certificates an upstream may show.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Trust {
     /// Those of the platform's certificate authorities.
     Platform,
@@ -22,7 +25,7 @@ pub enum Trust {
 }
 
 /// A client certificate: files in PEM, the key unencrypted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The certificate and what chains it to its authority.
     pub certificate: PathBuf,
@@ -30,126 +33,188 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Why no TLS configuration can be made; names the parameter that is to blame.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{parameter}: {reason}")]
+/// What a file was wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The authorities that are trusted.
+    Authorities,
+    /// Our own certificate.
+    Certificate,
+    /// Its key.
+    Key,
+}
+
+/// Why there can be no TLS. Its text names the parameter of a relay that is to blame.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsError {
-    /// `verify` or `cert`.
-    pub parameter: &'static str,
+    /// What the file was wanted for.
+    pub part: Part,
+    /// The file; without one it is about the platform.
+    pub path: Option<PathBuf>,
     /// What is wrong with it.
     pub reason: String,
 }
 
-/// A client configuration that offers `protocols` in ALPN.
-///
-/// # Errors
-/// Where a file cannot be read or holds nothing usable.
-pub fn client_config(
-    trust: &Trust,
-    identity: Option<&Identity>,
-    protocols: &[&str],
-) -> Result<ClientConfig, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| verify(error.to_string()))?;
-    let builder = match trust {
-        Trust::Platform => builder.with_root_certificates(platform_roots()?),
-        Trust::File(path) => builder.with_root_certificates(roots_from(path)?),
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Credulous(provider))),
-    };
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let (chain, key) = load_identity(identity)?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| cert(&identity.key, error))?
+impl TlsError {
+    pub(super) fn of(part: Part, path: &Path, reason: String) -> Self {
+        let path = Some(path.to_owned());
+        Self { part, path, reason }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parameter = match self.part {
+            Part::Authorities => "verify",
+            Part::Certificate | Part::Key => "cert",
+        };
+        let reason = &self.reason;
+        match &self.path {
+            Some(path) => write!(f, "{parameter}: {}: {reason}", path.display()),
+            None => write!(
+                f,
+                "{parameter}: {reason}; name a file of them, or pass verify=False"
+            ),
         }
-    };
-    let octets = |name: &&str| name.as_bytes().to_vec();
-    config.alpn_protocols = protocols.iter().map(octets).collect();
-    Ok(config)
+    }
 }
 
-fn verify(reason: String) -> TlsError {
+/// Those that are trusted, read when they are first needed. Whoever shares them has what was read.
+#[derive(Debug)]
+pub struct Authorities {
+    trust: Trust,
+    verifier: OnceLock<Arc<dyn ServerCertVerifier>>,
+}
+
+impl Authorities {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(trust: Trust) -> Arc<Self> {
+        let verifier = OnceLock::new();
+        Arc::new(Self { trust, verifier })
+    }
+
+    fn read(&self) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        if let Some(verifier) = self.verifier.get() {
+            return Ok(Arc::clone(verifier));
+        }
+        let verifier: Arc<dyn ServerCertVerifier> = match &self.trust {
+            Trust::Platform => trusting(platform_authorities()?)?,
+            Trust::File(path) => trusting(read_authorities(path)?)?,
+            Trust::Anyone => Arc::new(Credulous(Arc::new(ring::default_provider()))),
+        };
+        Ok(Arc::clone(self.verifier.get_or_init(|| verifier)))
+    }
+}
+
+fn trusting(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    builder.build().map_err(|error| unusable(error.to_string()))
+}
+
+fn unusable(reason: String) -> TlsError {
     TlsError {
-        parameter: "verify",
+        part: Part::Authorities,
+        path: None,
         reason,
     }
 }
 
-fn cert(path: &Path, reason: impl fmt::Display) -> TlsError {
-    let reason = format!("{}: {reason}", path.display());
-    TlsError {
-        parameter: "cert",
-        reason,
-    }
-}
-
-fn platform_roots() -> Result<RootCertStore, TlsError> {
+fn platform_authorities() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let reason = "this platform has no certificate authorities installed (on Debian: the \
-                      package ca-certificates); name a file of them, or pass verify=False";
-        return Err(verify(reason.to_owned()));
+                      package ca-certificates)";
+        return Err(unusable(reason.to_owned()));
     }
     Ok(roots)
 }
 
-/// The authorities in a PEM file, or in a folder of such files.
-///
-/// # Errors
-/// Where there is none.
-pub fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
-    let failed = |error: &dyn fmt::Display| verify(format!("{}: {error}", path.display()));
-    let files = if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(|error| failed(&error))?;
-        entries
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .filter(|path| path.is_file())
-            .collect()
-    } else {
-        vec![path.to_owned()]
-    };
-    let mut roots = RootCertStore::empty();
-    for file in files {
-        let certificates = CertificateDer::pem_file_iter(&file).map_err(|error| failed(&error))?;
-        roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-    }
-    if roots.is_empty() {
-        return Err(failed(&"no certificate in PEM format found"));
-    }
-    Ok(roots)
+/// Whom we trust over TLS and who we are there. Files are read at the first [`Credentials::read`],
+/// and never again: what becomes of them later changes no connection.
+#[derive(Debug)]
+pub struct Credentials {
+    authorities: Arc<Authorities>,
+    identity: Option<Identity>,
+    config: OnceLock<ClientConfig>,
 }
 
-/// A certificate and what chains it to its authority.
-pub type Chain = Vec<CertificateDer<'static>>;
-
-/// Reads a certificate chain and its key.
-///
-/// # Errors
-/// Where a file cannot be read or holds nothing usable.
-pub fn load_identity(identity: &Identity) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {
-    let path = &identity.certificate;
-    let chain: Result<Chain, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| cert(path, error))?;
-    if chain.is_empty() {
-        return Err(cert(path, "no certificate in PEM format found"));
+impl Credentials {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(trust: Trust, identity: Option<Identity>) -> Arc<Self> {
+        Self::sharing(Authorities::new(trust), identity)
     }
-    let path = &identity.key;
-    let key = PrivateKeyDer::from_pem_file(path).map_err(|error| {
-        cert(
-            path,
-            format!("no unencrypted private key in PEM format: {error}"),
-        )
-    })?;
-    Ok((chain, key))
+
+    /// With authorities that others have, too.
+    #[must_use]
+    pub fn sharing(authorities: Arc<Authorities>, identity: Option<Identity>) -> Arc<Self> {
+        let config = OnceLock::new();
+        Arc::new(Self {
+            authorities,
+            identity,
+            config,
+        })
+    }
+
+    /// The same files, to be read anew.
+    #[must_use]
+    pub fn afresh(&self) -> Arc<Self> {
+        Self::new(self.trust().clone(), self.identity.clone())
+    }
+
+    /// Whose certificates are trusted.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.authorities.trust
+    }
+
+    /// Our own certificate.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// What client configurations are made of.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or holds nothing usable.
+    pub fn read(&self) -> Result<&ClientConfig, TlsError> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let verifier = self.authorities.read()?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let key = SingleCertAndKey::from(read_identity(identity)?);
+                builder.with_client_cert_resolver(Arc::new(key))
+            }
+        };
+        Ok(self.config.get_or_init(|| config))
+    }
+
+    /// A client configuration that offers `protocols` in ALPN, with tickets of its own.
+    ///
+    /// # Errors
+    /// As [`Credentials::read`] has them.
+    pub fn client(&self, protocols: &[&str]) -> Result<ClientConfig, TlsError> {
+        let mut config = self.read()?.clone();
+        let octets = |name: &&str| name.as_bytes().to_vec();
+        config.alpn_protocols = protocols.iter().map(octets).collect();
+        config.resumption = Resumption::default();
+        Ok(config)
+    }
 }
 
 /// Believes every certificate, but still checks that the peer holds its key.

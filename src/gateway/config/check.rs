@@ -10,6 +10,7 @@ use super::mistake::{Place, nearest, quoted};
 use super::scalar::{Scalar, fits};
 use super::section::{Item, Section, Value};
 use super::tables;
+use super::vault::Vault;
 use super::yaml::{self, Entry, Node};
 
 /// Items of one list: a route with all its defaults takes much more room than `{}` does.
@@ -31,6 +32,8 @@ pub(super) struct Check<'a> {
     pub(super) folder: &'a Path,
     /// Files that are named, and are there.
     pub(super) files: Vec<PathBuf>,
+    /// What has been read of them for routes.
+    pub(super) vault: Vault,
 }
 
 impl Check<'_> {

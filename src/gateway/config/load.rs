@@ -9,6 +9,7 @@ use super::mistake::{ConfigError, Located, Place};
 use super::read;
 use super::settings::Settings;
 use super::tables::GATEWAY;
+use super::vault::Vault;
 use super::yaml::{self, Entry, LARGEST_FILE, Node, Value};
 use crate::engine::upstream::tls::Identity;
 use crate::gateway::words::words;
@@ -91,6 +92,7 @@ pub fn from_text(
         notices: Vec::new(),
         folder,
         files: Vec::new(),
+        vault: Vault::default(),
     };
     let root = check.section(&GATEWAY, &tree, &place);
     let settings = read::settings(&mut check, &root);

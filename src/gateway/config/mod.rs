@@ -17,6 +17,7 @@ mod schema;
 mod section;
 pub mod settings;
 mod tables;
+mod vault;
 mod yaml;
 
 pub use environment::Environment;

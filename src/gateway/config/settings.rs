@@ -6,9 +6,12 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method};
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
 
 use super::network::Network;
 pub use crate::engine::balance::affinity::{HashKey, SameSite};
@@ -17,7 +20,7 @@ pub use crate::engine::config::Http2;
 use crate::engine::config::{Headers, Limits, Timeouts, WebSockets};
 use crate::engine::policy::retry::RetryPolicy;
 use crate::engine::target::Target;
-use crate::engine::upstream::tls::{Identity, Trust};
+use crate::engine::upstream::tls::Credentials;
 
 /// A whole gateway.
 #[derive(Debug, Clone)]
@@ -96,13 +99,13 @@ pub enum Bind {
     Unix(PathBuf),
 }
 
-/// `ssl` of a listener.
+/// `ssl` of a listener, as its files were when the configuration was read.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
     /// At least one; SNI chooses, and the first is for clients that name none that is known.
-    pub certificates: Vec<Identity>,
-    /// Clients must show a certificate that one of these authorities (PEM) has signed.
-    pub client_ca_file: Option<PathBuf>,
+    pub certificates: Vec<Arc<CertifiedKey>>,
+    /// Clients must show a certificate that one of these authorities has signed.
+    pub client_authorities: Option<Arc<RootCertStore>>,
 }
 
 /// `admin`: a listener of its own for `/healthz` and `/metrics`.
@@ -161,10 +164,9 @@ pub struct Route {
     pub retry_budget: Option<f64>,
     /// Follow redirects instead of passing them on.
     pub follow_redirects: bool,
-    /// Whom to trust over TLS.
-    pub trust: Trust,
-    /// The client certificate.
-    pub identity: Option<Identity>,
+    /// Whom to trust over TLS, and the client certificate. Read, unless no target has TLS and no file
+    /// is named; other routes may have the same.
+    pub credentials: Arc<Credentials>,
     /// The name to ask for over TLS and to check the certificate against; `None` is the target's.
     pub server_name: Option<String>,
     /// Which HTTP the target is spoken to in.

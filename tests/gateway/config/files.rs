@@ -35,15 +35,16 @@ fn told(path: &Path) -> String {
 #[test]
 fn paths_begin_at_the_folder_of_the_file_and_are_told_for_watching() {
     let folder = Folder::new("paths");
-    let pem = folder.write("both.pem", "x");
+    let pem = folder.write(
+        "both.pem",
+        fs::read(super::folder().join("ssl/both.pem")).unwrap(),
+    );
     let file = folder.write(
         "gateway.yaml",
         "ssl: {enabled: true, cert_file: both.pem, key_file: ./both.pem}\n\
          routes: [{targets: https://h, verify: both.pem}]\n",
     );
     let loaded = load(&file, &Overrides::default()).unwrap();
-    let tls = loaded.settings.server.listeners[0].tls.as_ref().unwrap();
-    assert_eq!(tls.certificates[0].certificate, pem);
     assert_eq!(loaded.files, [pem]);
 }
 

@@ -11,10 +11,15 @@ mod values;
 mod variables;
 
 use std::env::VarError;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use asgi_relay::gateway::config::settings::{Route, Settings};
 use asgi_relay::gateway::config::{Loaded, Overrides, from_text};
+use rcgen::generate_simple_self_signed;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// The environment of these tests.
 pub fn variable(name: &str) -> Result<String, VarError> {
@@ -30,9 +35,41 @@ pub fn variable(name: &str) -> Result<String, VarError> {
     }
 }
 
-/// A folder with every file that these configurations name.
+/// A folder with every file that these configurations name, and some that nobody should.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/folder")
+    static WRITTEN: OnceLock<()> = OnceLock::new();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gateway-folder");
+    WRITTEN.get_or_init(|| {
+        fs::create_dir_all(folder.join("ssl")).unwrap();
+        let write =
+            |name: &str, text: &str| fs::write(folder.join("ssl").join(name), text).unwrap();
+        let issue = |certificate: &str, key: &str| {
+            let made = generate_simple_self_signed(["h".to_owned()]).unwrap();
+            let texts = (made.cert.pem(), made.signing_key.serialize_pem());
+            write(certificate, &texts.0);
+            write(key, &texts.1);
+            texts
+        };
+        issue("example.org.pem", "example.org.key");
+        issue("example.com.pem", "example.com.key");
+        let (certificate, key) = issue("cert.pem", "key.pem");
+        write("internal-ca.pem", &certificate);
+        write("both.pem", &format!("{key}{certificate}"));
+        write(
+            "encrypted.key",
+            &key.replace("PRIVATE", "ENCRYPTED PRIVATE"),
+        );
+        write("cut.pem", certificate.split_once("-----END").unwrap().0);
+        write("text.pem", "garbage\n");
+        write("empty.pem", "");
+    });
+    folder
+}
+
+/// The certificates in a file of that folder.
+pub fn certificates(name: &str) -> Vec<CertificateDer<'static>> {
+    let certificates = CertificateDer::pem_file_iter(folder().join("ssl").join(name)).unwrap();
+    certificates.map(Result::unwrap).collect()
 }
 
 /// What a text says, or what is wrong with it.

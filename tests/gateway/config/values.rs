@@ -1,5 +1,6 @@
 //! What a file says is what the settings hold; what it does not say is what Relay has by default.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use asgi_relay::engine::config::{Limits, Timeouts, WebSockets};
@@ -12,7 +13,7 @@ use asgi_relay::gateway::config::settings::{
 use asgi_relay::gateway::config::{Overrides, from_target, from_text};
 use http::Method;
 
-use super::{folder, route, settings, variable};
+use super::{certificates, folder, route, settings, variable};
 
 const fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
@@ -75,7 +76,8 @@ fn the_defaults_of_a_route_are_those_of_a_relay() {
     );
     assert!(!route.retry.non_idempotent && !route.follow_redirects);
     assert_eq!(route.retry_budget, Some(0.2));
-    assert_eq!((route.trust, route.identity), (Trust::Platform, None));
+    assert_eq!(route.credentials.trust(), &Trust::Platform);
+    assert_eq!(route.credentials.identity(), None);
     assert_eq!((route.http2, route.balance), (Http2::Auto, Balance::P2c));
     assert_eq!(route.cookie_domain, CookieDomain::Keep);
     assert!(route.headers.extra_request.is_empty() && !route.headers.preserve_host);
@@ -116,8 +118,8 @@ fn listeners_take_the_place_of_host_and_port() {
     assert_eq!(secure.bind, all);
     assert!(secure.proxy_protocol);
     let tls = secure.tls.as_ref().unwrap();
-    assert_eq!(tls.certificates[0].key, folder().join("ssl/key.pem"));
-    assert!(tls.client_ca_file.is_some());
+    assert_eq!(tls.certificates[0].cert, certificates("cert.pem"));
+    assert_eq!(tls.client_authorities.as_ref().unwrap().len(), 1);
     let admin = Admin {
         host: "127.0.0.1".to_owned(),
         port: 0,
@@ -284,20 +286,33 @@ fn cookies_headers_and_tls() {
     let headers = route("allow_request_headers: []\ndrop_response_headers: [Server]").headers;
     assert_eq!(headers.allow_request, Some(Vec::new()));
     assert_eq!(headers.drop_response, ["server"]);
-    assert_eq!(route("verify: false").trust, Trust::Anyone);
+    let trust = |keys: &str| route(keys).credentials.trust().clone();
+    assert_eq!(trust("verify: false"), Trust::Anyone);
     let own = Trust::File(folder().join("ssl/cert.pem"));
-    assert_eq!(route("verify: ssl/cert.pem").trust, own);
+    assert_eq!(trust("verify: ssl/cert.pem"), own);
     let tls = route(
-        "tls: {ca_file: ssl/cert.pem, cert_file: ssl/cert.pem, server_name: Api.Example.org}",
+        "tls: {ca_file: ssl/cert.pem, cert_file: ssl/both.pem, server_name: Api.Example.org}",
     );
-    assert_eq!(
-        (tls.trust, tls.server_name.as_deref()),
-        (own, Some("api.example.org"))
-    );
-    let identity = tls.identity.unwrap();
+    assert_eq!(tls.credentials.trust(), &own);
+    assert_eq!(tls.server_name.as_deref(), Some("api.example.org"));
+    let identity = tls.credentials.identity().unwrap();
     assert_eq!(identity.key, identity.certificate);
-    let pair = route("cert: [ssl/cert.pem, ssl/key.pem]").identity.unwrap();
-    assert_eq!(pair.key, folder().join("ssl/key.pem"));
+    let pair = route("cert: [ssl/cert.pem, ssl/key.pem]").credentials;
+    assert_eq!(pair.identity().unwrap().key, folder().join("ssl/key.pem"));
+}
+
+#[test]
+fn routes_that_name_the_same_files_share_what_is_read_of_them() {
+    let found = settings(
+        "routes:\n- {targets: https://h}\n- {path: /a, targets: http://h}\n\
+         - {path: /b, targets: https://h, tls: {ca_file: ssl/cert.pem}}\n\
+         - {path: /c, targets: https://i, verify: ssl/cert.pem}\n",
+    );
+    let same = |one: usize, other: usize| {
+        let [one, other] = [one, other].map(|index| &found.routes[index].credentials);
+        Arc::ptr_eq(one, other)
+    };
+    assert!(same(0, 1) && same(2, 3) && !same(0, 2));
 }
 
 #[test]
@@ -337,7 +352,7 @@ fn the_command_line_wins() {
     };
     let alone = from_target(&overrides).unwrap().settings;
     let tls = alone.server.listeners[0].tls.as_ref().unwrap();
-    assert_eq!(Some(&tls.certificates[0]), overrides.certificate.as_ref());
+    assert_eq!(tls.certificates[0].cert, certificates("cert.pem"));
     let bind = Bind::Tcp {
         host: "0.0.0.0".to_owned(),
         port: 81,

@@ -6,6 +6,7 @@ mod health;
 mod route;
 mod server;
 mod target;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -125,10 +126,6 @@ impl Check<'_> {
     }
 
     /// A file that must be there, readable.
-    fn file(&mut self, section: &Section, key: &str) -> Option<PathBuf> {
-        self.file_at(section.item(key)?)
-    }
-
     fn file_at(&mut self, item: &Item) -> Option<PathBuf> {
         let path = self.folder.join(item.text()?);
         let readable = path.metadata().and_then(|data| match data.file_type() {

@@ -10,15 +10,17 @@ use super::super::settings::{HostPattern, Http2, Route};
 use super::headers::{cookie_domain, headers};
 use super::health::{balance, passive_health, rate_limit, sticky};
 use super::target::targets;
+use super::tls;
 use crate::engine::config::{Limits, Timeouts, WebSockets};
 use crate::engine::error::Kind;
 use crate::engine::policy::retry::RetryPolicy;
-use crate::engine::upstream::tls::{Identity, Trust};
 
 /// A route; `max_body_size` is what holds for every route without its own.
 pub(super) fn route(check: &mut Check<'_>, section: &Section, max_body_size: Option<u64>) -> Route {
-    let (targets, credentials) = targets(check, section);
-    let (trust, identity, server_name) = tls(check, section);
+    let (targets, user) = targets(check, section);
+    // All are of one scheme.
+    let secure = targets.iter().any(|to| to.target.origin().secure);
+    let (credentials, server_name) = tls::route(check, section, secure);
     Route {
         line: section.place.line,
         path: prefix(check, section),
@@ -34,15 +36,14 @@ pub(super) fn route(check: &mut Check<'_>, section: &Section, max_body_size: Opt
             .collect(),
         targets,
         strip_prefix: section.flag("strip_prefix"),
-        headers: headers(check, section, credentials),
+        headers: headers(check, section, user),
         cookie_domain: cookie_domain(check, section),
         timeouts: timeouts(section),
         limits: limits(section),
         retry: retry(section),
         retry_budget: section.number("retry_budget"),
         follow_redirects: section.flag("follow_redirects"),
-        trust,
-        identity,
+        credentials,
         server_name,
         http2: match section.text("http2") {
             Some("always") => Http2::Always,
@@ -209,78 +210,4 @@ fn covered_by(name: &str) -> Vec<Kind> {
             .filter(|kind| kind.name() == name)
             .collect(),
     }
-}
-
-/// `tls`, or Relay's `verify` and `cert`.
-fn tls(check: &mut Check<'_>, route: &Section) -> (Trust, Option<Identity>, Option<String>) {
-    let empty = Section::default();
-    let section = route.section("tls").unwrap_or(&empty);
-    for (ours, theirs) in [
-        ("verify", ["verify", "ca_file"]),
-        ("cert", ["cert_file", "key_file"]),
-    ] {
-        for key in theirs {
-            if route.is_written(ours) && section.is_written(key) {
-                let place = section.place_of(key);
-                check.mistake(&place, format!("not beside {ours}, which says the same"));
-            }
-        }
-    }
-    let authorities = match route.text("verify") {
-        Some(_) => check.file(route, "verify"),
-        None => check.file(section, "ca_file"),
-    };
-    let believes = matches!(route.value("verify"), Some(Value::Flag(false)));
-    let trust = match authorities {
-        Some(path) => Trust::File(path),
-        None if believes || !section.flag("verify") => Trust::Anyone,
-        None => Trust::Platform,
-    };
-    if section.is_written("ca_file") && !section.flag("verify") {
-        let place = section.place_of("verify");
-        check.mistake(&place, "not beside ca_file: that would never be looked at");
-    }
-    (
-        trust,
-        identity(check, route, section),
-        server_name(check, section),
-    )
-}
-
-fn identity(check: &mut Check<'_>, route: &Section, tls: &Section) -> Option<Identity> {
-    let files = match route.item("cert").and_then(|item| item.value.as_ref()) {
-        Some(Value::List(items)) => {
-            if items.len() != 2 {
-                let message = format!(
-                    "found a list of {}; allowed is a pair: certificate, key",
-                    items.len()
-                );
-                check.mistake(&route.place_of("cert"), message);
-            }
-            items
-                .iter()
-                .filter_map(|item| check.file_at(item))
-                .collect()
-        }
-        Some(Value::Text { .. }) => Vec::from_iter(check.file(route, "cert")),
-        _ => {
-            if tls.item("key_file").is_some() && tls.item("cert_file").is_none() {
-                check.mistake(&tls.place, "has a key_file, but no cert_file");
-            }
-            let files = ["cert_file", "key_file"].map(|key| check.file(tls, key));
-            files.into_iter().flatten().collect()
-        }
-    };
-    let certificate = files.first()?.clone();
-    let key = files.get(1).unwrap_or(&certificate).clone();
-    Some(Identity { certificate, key })
-}
-
-fn server_name(check: &mut Check<'_>, tls: &Section) -> Option<String> {
-    let item = tls.item("server_name")?;
-    let name = super::bare_host(item.text()?);
-    if name.is_none() {
-        check.refuse(item, "a host name");
-    }
-    name
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::super::check::Check;
 use super::super::network::{Network, NetworkError};
 use super::super::section::{Item, Section, Value};
-use super::super::settings::{Bind, Listener, ListenerTls, Server, ServerLimits};
-use crate::engine::upstream::tls::Identity;
+use super::super::settings::{Bind, Listener, Server, ServerLimits};
+use super::tls;
 
 pub(super) fn server(check: &mut Check<'_>, root: &Section) -> Server {
     let empty = Section::default();
@@ -81,7 +81,7 @@ fn only_listener(check: &mut Check<'_>, root: &Section, section: &Section) -> Li
     }
     Listener {
         bind,
-        tls: enabled.map(|ssl| tls(check, ssl)),
+        tls: enabled.map(|ssl| tls::listener(check, ssl)),
         redirect_https: None,
         proxy_protocol: false,
     }
@@ -128,7 +128,7 @@ fn listener(check: &mut Check<'_>, item: &Item) -> Option<Listener> {
     };
     Some(Listener {
         bind,
-        tls: section.section("ssl").map(|ssl| tls(check, ssl)),
+        tls: section.section("ssl").map(|ssl| tls::listener(check, ssl)),
         redirect_https: section.count("redirect_https"),
         proxy_protocol: section.flag("proxy_protocol"),
     })
@@ -171,36 +171,4 @@ fn redirects(check: &mut Check<'_>, mut listeners: Vec<Listener>, items: &[Item]
         }
     }
     listeners
-}
-
-fn tls(check: &mut Check<'_>, ssl: &Section) -> ListenerTls {
-    let mut certificates = Vec::new();
-    let single = ["cert_file", "key_file"].map(|key| ssl.is_written(key));
-    if single != [false, false] || !ssl.is_written("certificates") {
-        certificates.extend(certificate(check, ssl));
-    }
-    for item in ssl.list("certificates") {
-        certificates.extend(
-            item.section()
-                .and_then(|section| certificate(check, section)),
-        );
-    }
-    ListenerTls {
-        certificates,
-        client_ca_file: check.file(ssl, "client_ca_file"),
-    }
-}
-
-fn certificate(check: &mut Check<'_>, section: &Section) -> Option<Identity> {
-    for key in ["cert_file", "key_file"] {
-        if section.item(key).is_none() {
-            check.missing(section, &format!("has no {key}"));
-        }
-    }
-    let certificate = check.file(section, "cert_file");
-    let key = check.file(section, "key_file");
-    Some(Identity {
-        certificate: certificate?,
-        key: key?,
-    })
 }

@@ -81,6 +81,7 @@ mod tests {
         include_str!("../read/route.rs"),
         include_str!("../read/server.rs"),
         include_str!("../read/target.rs"),
+        include_str!("../read/tls.rs"),
     ];
 
     #[test]

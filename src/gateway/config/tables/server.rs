@@ -7,7 +7,8 @@ use super::{COUNT_OR_ANY, SECONDS_OR_NEVER, SIZE_OR_ANY, SOME_SECONDS_OR_NEVER};
 const CERTIFICATE_FILE: Kind =
     Kind::Path("the path of a PEM file with a certificate and its chain");
 const KEY_FILE: Kind = Kind::Path("the path of a PEM file with an unencrypted private key");
-const AUTHORITIES: Kind = Kind::Path("the path of a PEM file with certificate authorities");
+const AUTHORITIES: Kind =
+    Kind::Path("the path of a PEM file or folder with certificate authorities");
 const HOST: Kind = Kind::Text("a host name or an address");
 const PORT: Kind = Kind::Whole(0, 65535);
 
