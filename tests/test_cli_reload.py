@@ -173,6 +173,37 @@ def test_what_becomes_of_a_file_later_changes_no_connection(
                 assert client.receive_message() == "as ever"
 
 
+def test_a_file_that_comes_after_the_one_that_names_it_is_noticed(
+    tmp_path: Path, authority: Authority
+) -> None:
+    file, issued = tmp_path / "gateway.yaml", authority.certificate("localhost")
+    with say(b"ok") as upstream, serving("-c", write(file, upstream.url), "--port", "0") as gateway:
+        write(file, upstream.url, "ssl: {enabled: true, cert_file: c.pem, key_file: k.pem}\n")
+        gateway.wait_line("not reloaded (a file has changed)")
+        gateway.wait_line("ssl.key_file: ")
+        (tmp_path / "c.pem").write_bytes(issued.chain.read_bytes())
+        gateway.wait_line("not reloaded (a file has changed)")
+        gateway.wait_line("ssl.key_file: ")
+        (tmp_path / "k.pem").write_bytes(issued.key.read_bytes())
+        gateway.wait_line("asgi-relay: reloaded (a file has changed)")
+
+
+def test_a_change_within_a_folder_of_authorities_is_noticed(
+    tmp_path: Path, authority: Authority
+) -> None:
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    one = folder / "one.pem"
+    one.write_bytes(authority.pem.read_bytes())
+    file = tmp_path / "gateway.yaml"
+    file.write_text("routes: [{targets: 'https://127.0.0.1:1', tls: {ca_file: authorities}}]\n")
+    with serving("-c", file, "--port", "0") as gateway:
+        one.write_bytes(2 * one.read_bytes())
+        gateway.wait_line("asgi-relay: reloaded (a file has changed)")
+        (folder / "two.pem").write_bytes(one.read_bytes())
+        gateway.wait_line("asgi-relay: reloaded (a file has changed)")
+
+
 def test_a_refused_reload_leaves_no_access_log_behind(tmp_path: Path) -> None:
     file, url = tmp_path / "gateway.yaml", "http://127.0.0.1:1"
     with (

@@ -1,6 +1,6 @@
 """The engine, built from `src/bridge`."""
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -29,7 +29,9 @@ def gateway_schema() -> str: ...
 def is_granian(scope: dict[str, Any]) -> bool: ...
 
 class BadRequest(Exception): ...
-class GatewayError(Exception): ...
+
+class GatewayError(Exception):
+    files: Sequence[Path]
 
 @final
 class Port:

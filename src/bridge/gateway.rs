@@ -12,7 +12,7 @@ use crate::engine::balance::policy::Policy;
 use crate::engine::upstream::tls::Identity;
 use crate::gateway::bind::text_of;
 use crate::gateway::config::settings::{Balance, HostPattern, Listener, Route, Settings};
-use crate::gateway::config::{self, Loaded, Overrides};
+use crate::gateway::config::{self, ConfigError, Loaded, Overrides};
 use crate::gateway::{self, Handle, relief, trial};
 
 create_exception!(
@@ -24,6 +24,15 @@ create_exception!(
 
 fn refused(error: impl ToString) -> PyErr {
     GatewayError::new_err(error.to_string())
+}
+
+/// With `files`, which the configuration names: a change of one may mend it.
+fn mistaken(py: Python<'_>, error: &ConfigError) -> PyErr {
+    let refused = refused(error);
+    match refused.value(py).setattr("files", error.files()) {
+        Ok(()) => refused,
+        Err(error) => error,
+    }
 }
 
 /// Where it listens, whether with TLS, the port that it redirects to, whether connections begin
@@ -56,6 +65,7 @@ impl Configuration {
     #[new]
     #[pyo3(signature = (path=None, *, host=None, port=None, target=None, certificate=None, workers=None))]
     fn new(
+        py: Python<'_>,
         path: Option<PathBuf>,
         host: Option<String>,
         port: Option<u16>,
@@ -75,7 +85,7 @@ impl Configuration {
             Some(path) => config::load(&path, &overrides),
             None => config::from_target(&overrides),
         };
-        loaded.map(Self).map_err(refused)
+        loaded.map(Self).map_err(|error| mistaken(py, &error))
     }
 
     /// What somebody should know of it, a line each.

@@ -52,6 +52,9 @@ fn flush() {
 /// The engine of asgi-relay.
 #[pymodule]
 mod _engine {
+    use pyo3::prelude::*;
+    use pyo3::types::PyTuple;
+
     #[pymodule_export]
     use super::after_fork;
     #[pymodule_export]
@@ -74,4 +77,11 @@ mod _engine {
     use super::waiting::{Drain, Round};
     #[pymodule_export]
     use super::websocket::WebSocket;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Whatever raises it.
+        let error = module.getattr("GatewayError")?;
+        error.setattr("files", PyTuple::empty(module.py()))
+    }
 }

@@ -19,10 +19,15 @@ class Files:
     def __init__(self, paths: Iterable[Path]) -> None:
         self._used = self._seen = {path: _mark(path) for path in paths}
 
-    def follow(self, paths: Iterable[Path]) -> None:
-        """Look at these from now on; those that were looked at before keep their marks."""
-        self._used = {path: self._used.get(path, _mark(path)) for path in paths}
+    def follow(self, paths: Iterable[Path]) -> bool:
+        """Look at these from now on; those that were looked at before keep their marks.
+
+        Whether there are others: they may have changed since they were used.
+        """
+        before = self._used
+        self._used = {path: before[path] if path in before else _mark(path) for path in paths}
         self._seen = dict(self._used)
+        return not self._used.keys() <= before.keys()
 
     def have_changed(self) -> bool:
         """Whether one has changed since it was used; they count as used then.

@@ -32,7 +32,7 @@ def serve(options: Options) -> int:
     # What changes from here on is not in what is read now.
     files = Files([options.config] if options.config else [])
     try:
-        configuration = options.read()
+        configuration = read(options, files)
     except GatewayError as error:
         screen.refuse(error)
         return 1 if options.config else 2
@@ -48,6 +48,21 @@ def serve(options: Options) -> int:
         source = f", SIGHUP or a change of {options.config} reloads it" if options.config else ""
         screen.line(screen.paint("ready", GREEN) + f"; Ctrl-C or SIGTERM ends it{source}")
         return service.run()
+
+
+def read(options: Options, files: Files) -> Configuration:
+    """The configuration that they name; what it names is followed, with a mistake in it, too.
+
+    A file that is new among them may change before the first look at it: it is read once more.
+    """
+    own = [options.config] if options.config else []
+    try:
+        configuration = options.read()
+    except GatewayError as error:
+        if not files.follow([*own, *error.files]):
+            raise
+        return options.read()
+    return options.read() if files.follow([*own, *configuration.files]) else configuration
 
 
 def _prepare_descriptors() -> None:
@@ -79,11 +94,6 @@ class Service:
 
     def __post_init__(self) -> None:
         self.fixed = fixed(self.configuration)
-        self._follow()
-
-    def _follow(self) -> None:
-        own = [self.options.config] if self.options.config else []
-        self.files.follow([*own, *self.configuration.files])
 
     def show(self) -> None:
         """Print where it listens, where requests go, and what there is to know."""
@@ -118,13 +128,12 @@ class Service:
 
     def _reload(self, why: str) -> None:
         try:
-            configuration = self.options.read()
+            configuration = read(self.options, self.files)
             self.gateway.reload(configuration)
         except GatewayError as error:
             self.screen.say(f"not reloaded ({why}), nothing has changed:\n{error}", RED)
             return
         self.configuration = configuration
-        self._follow()
         routes = counted(len(configuration.routes), "route")
         addresses = ", ".join(self.gateway.addresses)
         self.screen.say(f"reloaded ({why}): {routes}, listening on {addresses}", GREEN)

@@ -30,7 +30,7 @@ pub(super) struct Check<'a> {
     pub(super) notices: Vec<(Place, String)>,
     /// What relative paths begin at.
     pub(super) folder: &'a Path,
-    /// Files that are named, and are there.
+    /// Files that are named, whether or not they are there.
     pub(super) files: Vec<PathBuf>,
     /// What has been read of them for routes.
     pub(super) vault: Vault,

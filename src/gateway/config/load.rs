@@ -75,7 +75,8 @@ pub fn from_text(
     environment: Environment<'_>,
     overrides: &Overrides,
 ) -> Result<Loaded, ConfigError> {
-    let mut tree = yaml::parse(text).map_err(|mistake| ConfigError::new(name, vec![mistake]))?;
+    let refused = |mistakes| ConfigError::new(name, mistakes);
+    let mut tree = yaml::parse(text).map_err(|mistake| refused(vec![mistake]))?;
     let place = Place {
         line: 1,
         column: 1,
@@ -83,7 +84,7 @@ pub fn from_text(
     };
     if let Some(found) = no_mapping(&tree) {
         let message = format!("found {found}; a gateway's file is a mapping");
-        return Err(ConfigError::new(name, vec![(place, message)]));
+        return Err(refused(vec![(place, message)]));
     }
     overlay(&mut tree, overrides);
     let mut check = Check {
@@ -96,11 +97,11 @@ pub fn from_text(
     };
     let root = check.section(&GATEWAY, &tree, &place);
     let settings = read::settings(&mut check, &root);
-    if !check.mistakes.is_empty() {
-        return Err(ConfigError::new(name, check.mistakes));
-    }
     check.files.sort();
     check.files.dedup();
+    if !check.mistakes.is_empty() {
+        return Err(refused(check.mistakes).naming(check.files));
+    }
     Ok(Loaded {
         settings,
         notices: told_once(name, &check.notices),

@@ -2,6 +2,7 @@
 //! the place where it stands. A message never holds what may be a secret.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// Mistakes that are told one by one; of others their number is told.
 pub(super) const MOST_MISTAKES: usize = 20;
@@ -48,6 +49,8 @@ pub enum ConfigError {
         file: String,
         /// What is wrong where, in the file's order.
         mistakes: Vec<(Place, String)>,
+        /// The files it names, whether or not they are there: a change of one may mend it.
+        named: Vec<PathBuf>,
     },
 }
 
@@ -63,8 +66,29 @@ impl ConfigError {
     #[must_use]
     pub(super) fn new(file: &str, mut mistakes: Vec<(Place, String)>) -> Self {
         mistakes.sort_by_key(|(place, _)| (place.line, place.column));
-        let file = file.to_owned();
-        Self::Mistakes { file, mistakes }
+        Self::Mistakes {
+            file: file.to_owned(),
+            mistakes,
+            named: Vec::new(),
+        }
+    }
+
+    /// The same of a file that names these.
+    #[must_use]
+    pub(super) fn naming(mut self, files: Vec<PathBuf>) -> Self {
+        if let Self::Mistakes { named, .. } = &mut self {
+            *named = files;
+        }
+        self
+    }
+
+    /// The files that are named in it, as far as it could be read.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Mistakes { named, .. } => named,
+        }
     }
 }
 
@@ -76,7 +100,7 @@ impl fmt::Display for ConfigError {
             Self::Unreadable { file, reason } => {
                 return write!(f, "{file}: cannot be read: {reason}");
             }
-            Self::Mistakes { file, mistakes } => (file, mistakes),
+            Self::Mistakes { file, mistakes, .. } => (file, mistakes),
         };
         for (index, (place, message)) in mistakes.iter().take(MOST_MISTAKES).enumerate() {
             let line_end = if index == 0 { "" } else { "\n" };

@@ -39,13 +39,35 @@ fn paths_begin_at_the_folder_of_the_file_and_are_told_for_watching() {
         "both.pem",
         fs::read(super::folder().join("ssl/both.pem")).unwrap(),
     );
+    let authorities = folder.0.join("authorities");
+    fs::create_dir_all(&authorities).unwrap();
+    let one = folder.write("authorities/one.pem", fs::read(&pem).unwrap());
     let file = folder.write(
         "gateway.yaml",
         "ssl: {enabled: true, cert_file: both.pem, key_file: ./both.pem}\n\
-         routes: [{targets: https://h, verify: both.pem}]\n",
+         routes: [{targets: https://h, verify: both.pem},\n  \
+         {path: /a, targets: https://h, verify: authorities}]\n",
     );
     let loaded = load(&file, &Overrides::default()).unwrap();
-    assert_eq!(loaded.files, [pem]);
+    assert_eq!(loaded.files, [authorities, one, pem]);
+}
+
+#[test]
+fn a_file_with_a_mistake_tells_what_it_names_all_the_same() {
+    let folder = Folder::new("named");
+    let text = folder.write("text.pem", "x");
+    let file = folder.write(
+        "gateway.yaml",
+        "ssl: {enabled: true, cert_file: later.pem, key_file: text.pem}\nroutes: []\n",
+    );
+    let refused = load(&file, &Overrides::default()).unwrap_err();
+    assert_eq!(refused.files(), [folder.0.join("later.pem"), text]);
+    assert!(
+        load(&folder.0, &Overrides::default())
+            .unwrap_err()
+            .files()
+            .is_empty()
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ use url::Host;
 use super::check::Check;
 use super::section::{Item, Section};
 use super::settings::{AccessLog, Admin, Bind, LogFormat, Route, Settings};
+use crate::engine::upstream::pem::files_in;
 use crate::gateway::words::words;
 
 /// Most routes: each one is looked at for a request that none is for.
@@ -128,17 +129,17 @@ impl Check<'_> {
     /// A file that must be there, readable.
     fn file_at(&mut self, item: &Item) -> Option<PathBuf> {
         let path = self.folder.join(item.text()?);
+        // Of one that is missing, too: it may come.
+        self.files.push(path.clone());
         let readable = path.metadata().and_then(|data| match data.file_type() {
-            kind if kind.is_dir() => path.read_dir().map(drop),
+            // A folder does not change with the files in it.
+            kind if kind.is_dir() => files_in(&path).map(|files| self.files.extend(files)),
             kind if kind.is_file() => std::fs::File::open(&path).map(drop),
             // Whoever opens a pipe may wait for ever.
             _ => Err(std::io::Error::other("it is no file")),
         });
         match readable {
-            Ok(()) => {
-                self.files.push(path.clone());
-                Some(path)
-            }
+            Ok(()) => Some(path),
             Err(error) => {
                 let reason = words(&error);
                 let message = format!("found {}, which cannot be read: {reason}", item.found());
