@@ -112,6 +112,7 @@ class _ASGIExchange:
         self._call = call
         self._port = port
         self._body = _CallBody(call, port)
+        self._bodiless = False
         self.complete = False
 
     async def receive(self) -> Message:
@@ -124,10 +125,11 @@ class _ASGIExchange:
     async def send(self, message: Message) -> None:
         call = self._call
         if message["type"] == "http.response.start":
+            self._bodiless = _is_bodiless(call.method, message["status"])
             call.respond(message["status"], message.get("headers", []))
         elif message["type"] == "http.response.body":
             body = message.get("body", b"")
-            if body and call.method != "HEAD":
+            if body and not self._bodiless:
                 await _push(call, self._port, bytes(body))
             if not message.get("more_body", False):
                 self.complete = True
@@ -154,6 +156,11 @@ class _CallBody:
                     self._ended = state == 1
                     return octets, not self._ended
             await parked(self._call, self._call.park, self._port)
+
+
+def _is_bodiless(method: str, status: int) -> bool:
+    """Whether a response has no body, whatever follows its head (RFC 9110 §6.4.1)."""
+    return method == "HEAD" or status in {204, 304}
 
 
 async def _push(call: _engine.Call, port: Port, octets: bytes) -> None:
@@ -203,9 +210,10 @@ def caller_for(transport: Any) -> Caller:
         request.extensions["target"] = call.target
         response = await transport.handle_async_request(request)
         try:
+            bodiless = _is_bodiless(call.method, response.status_code)
             call.respond(response.status_code, response.headers.raw)
             async for octets in response.stream:
-                if octets and call.method != "HEAD":
+                if octets and not bodiless:
                     await _push(call, port, octets)
             call.finish()
         finally:
