@@ -151,6 +151,22 @@ def test_connection_cannot_take_away_what_the_proxy_computes(name: bytes) -> Non
     assert (request.value("content-length"), request.body) == (b"2", b"ok")
 
 
+def test_a_name_that_cgi_confuses_with_one_of_the_proxy_s_does_not_cross() -> None:
+    """`X_User` and `X-User` are one `HTTP_X_USER` to a WSGI app (RFC 3875 §4.1.18)."""
+    names = [b"x_user", b"x_api-key", b"x-api_key", b"x_forwarded_for", b"x_forwarded-host"]
+    names += [b"content_length", b"transfer_encoding", b"proxy_authorization", b"x-given"]
+    lines = [(name, b"theirs") for name in [*names, b"x_other", b"x-dashed"]]
+    request = given(
+        Call(headers=lines),
+        drop_request_headers=["X-User", "x_dashed"],
+        extra_request_headers={"x-api-key": "ours", "x_given": "ours"},
+    )
+    assert [name for name in names if request.values(name.decode())] == []
+    assert (request.value("x-api-key"), request.value("x_given")) == (b"ours", b"ours")
+    # One that nothing is confused with passes, as one does whose double alone is dropped.
+    assert (request.value("x_other"), request.value("x-dashed")) == (b"theirs", b"theirs")
+
+
 def test_expect_is_answered_here_and_does_not_cross() -> None:
     with (
         Upstream(scripts.echo) as upstream,

@@ -220,6 +220,12 @@ impl Relay {
         self.request_policy.passes(name)
     }
 
+    /// Whether the configuration gives every request a header of this name.
+    #[must_use]
+    pub fn gives(&self, name: &HeaderName) -> bool {
+        self.request_policy.gives(name)
+    }
+
     /// Takes out of a response's trailers what does not go back to the client.
     pub fn clean_trailers(&self, trailers: &mut HeaderMap) {
         retain(trailers, |name| self.response_policy.passes_behind(name));

@@ -16,7 +16,7 @@ use super::answer::Reply;
 use super::config::network::Network;
 use super::host::host_line;
 use super::said::Said;
-use crate::engine::policy::headers::{has_token, retain};
+use crate::engine::policy::headers::{begins_alike, has_token, is_alias, retain};
 use crate::engine::policy::path::climbs;
 use crate::engine::policy::request::{
     BadRequest, Connection, Framing, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
@@ -176,37 +176,44 @@ impl<'a> Seen<'a> {
 
 /// The last address in `X-Forwarded-For` that is not a proxy of ours.
 fn client_of(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
-    let lines: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
     let mut earliest = None;
-    for line in lines.iter().rev() {
-        for part in line.to_str().ok()?.rsplit(',') {
-            let Some(address) = address_of(part.trim()) else {
-                return earliest;
-            };
-            earliest = Some(address);
-            if !trusted.iter().any(|network| network.contains(address)) {
-                return earliest;
-            }
+    for item in from_the_last(headers, X_FORWARDED_FOR) {
+        let Some(address) = address_of(item) else {
+            return earliest;
+        };
+        earliest = Some(address);
+        if !trusted.iter().any(|network| network.contains(address)) {
+            return earliest;
         }
     }
     earliest
 }
 
+/// The items of a list, in however many lines, the last one first: each proxy appends its own.
+fn from_the_last(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).iter().rev();
+    let items = lines.flat_map(|line| line.as_bytes().rsplit(|&octet| octet == b','));
+    items.map(<[u8]>::trim_ascii)
+}
+
 /// An address, with which some proxies write the port.
-fn address_of(text: &str) -> Option<IpAddr> {
+fn address_of(item: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(item).ok()?;
     let address = text.parse::<IpAddr>().ok();
     let with_port = || text.parse::<SocketAddr>().ok();
     let address = address.or_else(|| Some(with_port()?.ip()));
     address.map(|address| address.to_canonical())
 }
 
+/// What the last of the proxies says, where each appends to what the one before it has said.
 fn secure_of(headers: &HeaderMap) -> Option<bool> {
-    let proto = headers.get(X_FORWARDED_PROTO)?.to_str().ok()?;
-    match proto.trim() {
-        "https" | "wss" => Some(true),
-        "http" | "ws" => Some(false),
-        _ => None,
-    }
+    let scheme = from_the_last(headers, X_FORWARDED_PROTO).next()?;
+    let is = |names: [&str; 2]| {
+        let mut names = names.iter();
+        names.any(|name| scheme.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let (secure, open) = (is(["https", "wss"]), is(["http", "ws"]));
+    (secure || open).then_some(secure)
 }
 
 /// Whether only a proxy that is trusted may say this, in any spelling that a reader may take for
@@ -216,14 +223,8 @@ fn is_hearsay(name: &HeaderName) -> bool {
         return true;
     }
     let name = name.as_str();
-    if !name.starts_with('x') {
-        return false;
-    }
-    let alike = |pattern: &str| {
-        let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
-        name.len() >= pattern.len() && name.bytes().zip(pattern.bytes()).all(same)
-    };
-    alike("x-forwarded-") || alike("x-real-ip")
+    name.starts_with('x')
+        && (begins_alike(name, "x-forwarded-") || begins_alike(name, X_REAL_IP.as_str()))
 }
 
 /// Takes out of a client's trailers what would not have passed in its head, and what says nothing
@@ -233,7 +234,7 @@ pub fn clean_trailers(trailers: &mut HeaderMap, relay: &Relay) {
         relay.passes(name)
             && !is_hearsay(name)
             && !OF_THE_HEAD.contains(name)
-            && *name != X_REQUEST_ID
+            && !is_alias(name, &X_REQUEST_ID)
     });
 }
 
@@ -291,7 +292,8 @@ pub fn prepare(
         lines.push(Said::Host(manner.host));
     }
     for (name, value) in &parts.headers {
-        if *name != HOST && *name != X_REQUEST_ID && (origin.trusted || !is_hearsay(name)) {
+        if *name != HOST && !is_alias(name, &X_REQUEST_ID) && (origin.trusted || !is_hearsay(name))
+        {
             lines.push(Said::Line(name, value));
         }
     }
@@ -311,10 +313,13 @@ pub fn prepare(
     let mut request = Box::new(relay.prepare(&inbound).map_err(Reply::bad_request)?);
     if origin.trusted
         && let Some(host) = parts.headers.get(X_FORWARDED_HOST)
+        && !relay.gives(&X_FORWARDED_HOST)
     {
         request.headers.insert(X_FORWARDED_HOST, host.clone());
     }
-    request.headers.insert(X_REQUEST_ID, id);
+    if !relay.gives(&X_REQUEST_ID) {
+        request.headers.insert(X_REQUEST_ID, id);
+    }
     if has_body && request.framing == Framing::None {
         request.framing = Framing::Chunked;
     }

@@ -215,8 +215,13 @@ fn take_token(limiter: &Limiter, parts: &Parts, origin: Origin) -> Result<(), u6
     let now = Instant::now();
     match &limiter.settings().key {
         RateKey::Header(name) => {
-            let value = parts.headers.get(name);
-            limiter.take(value.map_or(b"", HeaderValue::as_bytes), now)
+            let mut lines = parts.headers.get_all(name).iter();
+            let first = lines.next().map_or(&b""[..], HeaderValue::as_bytes);
+            // Which of several the target goes by is not known here: each is asked for a token.
+            lines.fold(limiter.take(first, now), |taken, line| {
+                let another = limiter.take(line.as_bytes(), now);
+                taken.and(another)
+            })
         }
         RateKey::ClientAddress => match origin.client {
             Some(IpAddr::V4(address)) => limiter.take(&address.octets(), now),

@@ -186,6 +186,13 @@ fn nothing_of_the_connection(lines: &Lines, headers: &HeaderMap) {
     for framing in ["content-length", "transfer-encoding", "x-dropped"] {
         assert!(!headers.contains_key(framing), "{framing} crossed");
     }
+    for name in headers.keys().filter(|name| name.as_str().contains('_')) {
+        let read = HeaderName::from_bytes(name.as_str().replace('_', "-").as_bytes());
+        let read = read.expect("a name as good as the one before");
+        let own = ["content-length", "x-dropped"].contains(&read.as_str());
+        let computed = COMPUTED.contains(&read.as_str());
+        assert!(!own && !computed && !is_hop_by_hop(&read), "{name} crossed");
+    }
     let connection = lines
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"));

@@ -44,8 +44,9 @@ fn lines() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
             "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Extra", "X-Dropped",
             "Content-Length", "Transfer-Encoding", "Trailer", "Expect", "Proxy-Authorization",
             "Proxy-Connection", "Set-Cookie", "X-A",
+            "X_Forwarded-For", "X_Extra", "x_dropped", "Content_Length", "Keep_Alive",
         ]).prop_map(str::to_owned),
-        1 => "[A-Za-z-]{1,8}",
+        1 => "[A-Za-z_-]{1,8}",
     ];
     let value = prop_oneof![
         4 => prop::sample::select(vec![

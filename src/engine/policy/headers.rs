@@ -25,6 +25,31 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     }
 }
 
+/// Whether both are one variable where a program gets them by CGI or WSGI, which write `-` as `_`
+/// (RFC 3875 §4.1.18).
+#[must_use]
+pub fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
+    let (name, of) = (name.as_str(), of.as_str());
+    name.len() == of.len() && begins_alike(name, of)
+}
+
+/// Whether `name` begins with `pattern`, in which no `_` is, or with what CGI and WSGI take for it.
+#[must_use]
+pub fn begins_alike(name: &str, pattern: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    name.len() >= pattern.len() && name.bytes().zip(pattern.bytes()).all(same)
+}
+
+/// The name with which CGI and WSGI confuse one that has a `_`; `None` for all others.
+#[must_use]
+pub fn dashed(name: &HeaderName) -> Option<HeaderName> {
+    let name = name.as_str();
+    if !name.bytes().any(|octet| octet == b'_') {
+        return None;
+    }
+    HeaderName::from_bytes(name.replace('_', "-").as_bytes()).ok()
+}
+
 /// More lines of a request's head, or more names in a `Connection`, are not believed to be meant.
 pub const MAX_LINES: usize = 1000;
 

@@ -7,7 +7,9 @@ use http::header::{
     EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 
-use super::headers::{MAX_LINES, NameSet, is_framing, is_hop_by_hop, name_set, nominated};
+use super::headers::{
+    MAX_LINES, NameSet, dashed, is_alias, is_framing, is_hop_by_hop, name_set, nominated,
+};
 
 /// The addresses that a request came from, one for each proxy.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -152,8 +154,11 @@ impl RequestPolicy {
         dropped: Vec<HeaderName>,
         allowed: Option<Vec<HeaderName>>,
     ) -> Self {
+        let given = extra
+            .keys()
+            .flat_map(|name| dashed(name).into_iter().chain([name.clone()]));
         Self {
-            removed: name_set(dropped.into_iter().chain(extra.keys().cloned())),
+            removed: name_set(dropped.into_iter().chain(given)),
             allowed: allowed.map(name_set),
             extra,
             preserve_host,
@@ -265,10 +270,26 @@ impl RequestPolicy {
         !is_hop_by_hop(name)
             && !is_computed(name)
             && !self.removed.contains_key(name)
+            && !dashed(name).is_some_and(|meant| self.is_own(&meant))
             && self
                 .allowed
                 .as_ref()
                 .is_none_or(|set| set.contains_key(name))
+    }
+
+    /// Whether it is one of the extra headers.
+    #[must_use]
+    pub fn gives(&self, name: &HeaderName) -> bool {
+        self.extra.contains_key(name)
+    }
+
+    /// Whether the relay sets or removes what the client says under this name: one that a program
+    /// may confuse with it would tell another story.
+    fn is_own(&self, name: &HeaderName) -> bool {
+        is_framing(name)
+            || is_computed(name)
+            || *name == X_FORWARDED_FOR
+            || self.removed.contains_key(name)
     }
 
     /// Takes out what must not follow a redirect to another origin: the client's credentials, and
@@ -286,8 +307,8 @@ impl RequestPolicy {
     }
 }
 
-/// Puts in the lines that were given for one request; their names. What frames it, and its Host,
-/// are not for these to say.
+/// Puts in the lines that were given for one request, in place of those with names that a program
+/// confuses with theirs; the names. What frames it, and its Host, are not for these to say.
 fn insert_given(
     headers: &mut HeaderMap,
     given: &[impl Line],
@@ -295,6 +316,15 @@ fn insert_given(
     let mut names = Vec::with_capacity(given.len());
     for line in given {
         let name = line.name()?;
+        let others = headers.keys();
+        let confused: Vec<_> = others
+            .filter(|other| is_alias(other, &name) || is_alias(&name, other))
+            .filter(|other| !names.contains(*other))
+            .cloned()
+            .collect();
+        for other in confused {
+            headers.remove(other);
+        }
         if name != HOST && !is_framing(&name) {
             headers.insert(name.clone(), line.value()?);
             names.push(name);

@@ -168,6 +168,11 @@ fn clients_that_ask_too_often_are_told_when_to_come_again() {
             .starts_with("HTTP/1.1 429")
     );
     assert_eq!(client.get("/key", "x-key: b\r\n").1, b"in");
+    // Beside another one it is the same key.
+    for lines in ["x-key: c\r\nx-key: a\r\n", "x-key: a\r\nx-key: d\r\n"] {
+        let (head, _) = client.get("/key", lines);
+        assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod doubtful;
+mod heads;
 mod http1;
 mod http2;
 mod limits;
