@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,45 @@ pub struct Bound {
     pub sockets: Vec<Listening>,
     /// Shared by whoever has one of them, until it is closed.
     pub hold: Arc<()>,
+    /// What a Unix socket has left in the file system.
+    pub file: Option<SocketFile>,
+}
+
+/// A file that a Unix socket is known by; removed with this, unless another one is in its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// The device and the number there.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            identity: identity_of(path)?,
+        })
+    }
+
+    /// Whether it is that of a listener which is bound so.
+    #[must_use]
+    pub fn is_of(&self, bind: &Bind) -> bool {
+        matches!(bind, Bind::Unix(path) if *path == self.path)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity_of(&self.path).is_ok_and(|found| found == self.identity) {
+            // Nobody is left to be told where it stays.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    let data = path.symlink_metadata()?;
+    Ok((data.dev(), data.ino()))
 }
 
 impl Bound {
@@ -102,22 +141,13 @@ pub fn bind_all<'a>(
     mut own: Own,
 ) -> Result<Vec<Bound>, PlanError> {
     let mut all: Vec<Bound> = Vec::new();
-    let make = || {
-        for one in binds {
-            let bound = bind(one, workers, &own)?;
-            own.staying.extend(bound.address.parse::<SocketAddr>());
-            all.push(bound);
-        }
-        all.iter().try_for_each(Bound::listen)
-    };
-    match make() {
-        Ok(()) => Ok(all),
-        Err(error) => {
-            // Nothing is left behind, in the file system either.
-            all.iter().for_each(|one| unbind(&one.bind));
-            Err(error)
-        }
+    for one in binds {
+        let bound = bind(one, workers, &own)?;
+        own.staying.extend(bound.address.parse::<SocketAddr>());
+        all.push(bound);
     }
+    all.iter().try_for_each(Bound::listen)?;
+    Ok(all)
 }
 
 fn bind(bind: &Bind, workers: usize, own: &Own) -> Result<Bound, PlanError> {
@@ -172,6 +202,7 @@ fn bind_tcp(bind: &Bind, host: &str, port: u16, workers: usize, own: &Own) -> io
         address: address.to_string(),
         sockets,
         hold: Arc::default(),
+        file: None,
     })
 }
 
@@ -197,6 +228,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 fn bind_unix(bind: &Bind, path: &Path, workers: usize) -> io::Result<Bound> {
     clear(path)?;
     let first = UnixListener::bind(path)?;
+    let file = SocketFile::new(path)?;
     first.set_nonblocking(true)?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
@@ -208,6 +240,7 @@ fn bind_unix(bind: &Bind, path: &Path, workers: usize) -> io::Result<Bound> {
         address: text_of(bind),
         sockets,
         hold: Arc::default(),
+        file: Some(file),
     })
 }
 
@@ -247,14 +280,6 @@ pub fn shut(socket: &TcpListener) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
-}
-
-/// Removes what [`bind_all`] has left in the file system.
-pub fn unbind(bind: &Bind) {
-    if let Bind::Unix(path) = bind {
-        // It may be gone already.
-        let _ = std::fs::remove_file(path);
-    }
 }
 
 #[cfg(test)]

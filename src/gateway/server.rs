@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::admin::{self, Admin};
-use super::bind::{self, Bound, Listening, Own};
+use super::bind::{self, Bound, Listening, Own, SocketFile};
 use super::config::settings::{Bind, Settings};
 use super::gate::Gate;
 use super::log::{self, Writer};
@@ -35,12 +35,16 @@ struct State {
     listening: Vec<(Bind, String)>,
     /// Where sockets have been open at the last look: a worker takes its time to leave.
     open: Vec<(SocketAddr, Weak<()>)>,
+    /// Of those who listen on Unix sockets.
+    files: Vec<SocketFile>,
     admin: Option<String>,
 }
 
 impl State {
     /// Sockets are open there from now on.
-    fn opened(&mut self, bound: &[Bound]) {
+    fn opened(&mut self, bound: &mut [Bound]) {
+        let files = bound.iter_mut().filter_map(|one| one.file.take());
+        self.files.extend(files);
         self.listening.extend(bound.iter().map(Bound::place));
         let places = bound.iter().filter_map(|one| {
             let address = one.address.parse().ok()?;
@@ -72,17 +76,19 @@ impl Gateway {
         });
         let admin = admin.transpose()?.and_then(|mut bound| bound.pop());
         let binds = settings.server.listeners.iter().map(|one| &one.bind);
-        let bound = bind::bind_all(binds, workers, Own::default())?;
+        let mut bound = bind::bind_all(binds, workers, Own::default())?;
+        // The last thing that can fail, so that no empty one is left behind.
         let opened = log::open(settings.access_log.as_ref());
-        writer.configure(opened.map_err(|error| without_log(&bound, error))?);
+        writer.configure(opened.map_err(PlanError::Log)?);
         let mut state = State {
             threads: Vec::with_capacity(workers),
             plans,
             listening: Vec::new(),
             open: Vec::new(),
+            files: Vec::new(),
             admin: admin.as_ref().map(|bound| bound.address.clone()),
         };
-        state.opened(&bound);
+        state.opened(&mut bound);
         blueprint.bound(&state.listening);
         // Where a thread cannot start, it goes and takes the others and the sockets along.
         let handle = Handle {
@@ -117,13 +123,6 @@ fn plans(
         Plan::new(blueprint, number, workers, before)
     };
     (0..workers).map(plan).collect()
-}
-
-/// The access log is opened as the last thing that can fail, so that no empty one is left behind; then
-/// what has been bound must go, too.
-fn without_log(bound: &[Bound], error: io::Error) -> PlanError {
-    bound.iter().for_each(|one| bind::unbind(&one.bind));
-    PlanError::Log(error)
 }
 
 impl Handle {
@@ -200,12 +199,12 @@ impl Handle {
         };
         let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
         let added = wanted().filter(|bind| !is_old(bind));
-        let fresh = bind::bind_all(added, workers, own)?;
+        let mut fresh = bind::bind_all(added, workers, own)?;
         let opened = log::open(blueprint.settings.access_log.as_ref());
-        let opened = opened.map_err(|error| without_log(&fresh, error))?;
+        let opened = opened.map_err(PlanError::Log)?;
         // Nothing can fail from here on.
         self.writer.configure(opened);
-        state.opened(&fresh);
+        state.opened(&mut fresh);
         blueprint.bound(&state.listening);
         for (thread, plan) in state.threads.iter().zip(&plans) {
             thread.put(Arc::clone(plan));
@@ -219,7 +218,7 @@ impl Handle {
             .partition(|(own, _)| wanted().any(|bind| bind == own));
         state.listening = kept;
         for (bind, _) in gone {
-            bind::unbind(&bind);
+            state.files.retain(|file| !file.is_of(&bind));
             for thread in &state.threads {
                 thread.tell(Command::Unlisten(bind.clone()));
             }
@@ -244,16 +243,12 @@ impl Handle {
     /// Stops accepting, lets requests in flight finish for at most `grace`, and returns when all
     /// is over. Where it is draining already, a shorter `grace` holds from now on.
     pub fn drain(&self, grace: Duration) {
-        let state = self.lock();
+        let mut state = self.lock();
         for thread in &state.threads {
             thread.tell(Command::Drain(grace));
         }
-        // Once: others may listen at the same path by now.
-        if !self.draining.swap(true, Ordering::Relaxed) {
-            for (bind, _) in &state.listening {
-                bind::unbind(bind);
-            }
-        }
+        self.draining.store(true, Ordering::Relaxed);
+        state.files.clear();
         drop(state);
         self.join();
     }

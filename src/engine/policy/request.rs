@@ -316,6 +316,9 @@ fn insert_given(
     let mut names = Vec::with_capacity(given.len());
     for line in given {
         let name = line.name()?;
+        if name == HOST || is_framing(&name) {
+            continue;
+        }
         let others = headers.keys();
         let confused: Vec<_> = others
             .filter(|other| is_alias(other, &name) || is_alias(&name, other))
@@ -325,10 +328,8 @@ fn insert_given(
         for other in confused {
             headers.remove(other);
         }
-        if name != HOST && !is_framing(&name) {
-            headers.insert(name.clone(), line.value()?);
-            names.push(name);
-        }
+        headers.insert(name.clone(), line.value()?);
+        names.push(name);
     }
     Ok(names)
 }

@@ -203,8 +203,18 @@ fn what_listens_where_a_gateway_did_is_left_alone() {
     );
     let first = start(&text);
     first.drain(Duration::ZERO);
-    let _second = start(&text);
+    let second = start(&text);
     drop(first);
+    assert!(path.exists());
+    // Neither is one that has put another socket there meanwhile.
+    std::fs::remove_file(&path).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    second
+        .reload(settings(
+            "server: {host: 127.0.0.1, port: 0}\nroutes: [{targets: \"http://h\"}]",
+        ))
+        .unwrap();
+    drop(second);
     assert!(path.exists());
 }
 
