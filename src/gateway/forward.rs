@@ -13,7 +13,7 @@ use http::uri::Scheme;
 use http::{Method, Version};
 
 use super::answer::Reply;
-use super::config::network::Network;
+use super::config::network::Trusted;
 use super::host::host_line;
 use super::said::Said;
 use crate::engine::policy::headers::{begins_alike, has_token, is_alias, retain};
@@ -53,13 +53,6 @@ impl Peer {
             secure,
         }
     }
-
-    /// Whether what it says of its clients is believed.
-    #[must_use]
-    pub fn is_trusted(&self, trusted: &[Network]) -> bool {
-        self.address
-            .is_some_and(|address| trusted.iter().any(|network| network.contains(address)))
-    }
 }
 
 /// What a request says of its client.
@@ -75,8 +68,8 @@ pub struct Origin {
 
 /// Reads who asks.
 #[must_use]
-pub fn origin(parts: &Parts, peer: &Peer, trusted: &[Network]) -> Origin {
-    if trusted.is_empty() || !peer.is_trusted(trusted) {
+pub fn origin(parts: &Parts, peer: &Peer, trusted: &Trusted) -> Origin {
+    if trusted.is_empty() || !trusted.contains(peer.address) {
         return Origin {
             trusted: false,
             client: peer.address,
@@ -175,14 +168,14 @@ impl<'a> Seen<'a> {
 }
 
 /// The last address in `X-Forwarded-For` that is not a proxy of ours.
-fn client_of(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
+fn client_of(headers: &HeaderMap, trusted: &Trusted) -> Option<IpAddr> {
     let mut earliest = None;
     for item in from_the_last(headers, X_FORWARDED_FOR) {
         let Some(address) = address_of(item) else {
             return earliest;
         };
         earliest = Some(address);
-        if !trusted.iter().any(|network| network.contains(address)) {
+        if !trusted.contains(earliest) {
             return earliest;
         }
     }

@@ -1,4 +1,5 @@
-//! A network in CIDR notation: `10.0.0.0/8`, `2001:db8::/32`, or a single address.
+//! Whose word is taken: networks in CIDR notation (`10.0.0.0/8`, `2001:db8::/32`, or a single
+//! address), and Unix sockets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,6 +10,38 @@ use std::str::FromStr;
 pub struct Network {
     address: IpAddr,
     bits: u8,
+}
+
+/// Peers whose word about their clients is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// Where they are.
+    pub networks: Vec<Network>,
+    /// Those on Unix sockets, too.
+    pub unix: bool,
+}
+
+impl Trusted {
+    /// What one of them may be in a file, where it needs the quotes.
+    pub const ITEM: &str = "an address, a network such as 10.0.0.0/8, or \"unix:\"";
+
+    /// Whether there can be any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && !self.unix
+    }
+
+    /// Whether a peer at this address is one; one on a Unix socket has none.
+    #[must_use]
+    pub fn contains(&self, address: Option<IpAddr>) -> bool {
+        match address {
+            None => self.unix,
+            Some(address) => self
+                .networks
+                .iter()
+                .any(|network| network.contains(address)),
+        }
+    }
 }
 
 /// Not an address, or not one of a network.

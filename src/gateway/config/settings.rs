@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, Method};
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
-use super::network::Network;
+use super::network::Trusted;
 pub use crate::engine::balance::affinity::{HashKey, SameSite};
 pub use crate::engine::balance::ejection::PassiveHealth;
 pub use crate::engine::config::Http2;
@@ -45,7 +45,7 @@ pub struct Server {
     /// What requests in flight get when the gateway stops.
     pub shutdown_grace: Duration,
     /// Peers whose `X-Forwarded-*` headers are passed on; those of others are replaced.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Trusted,
     /// What one client may take.
     pub limits: ServerLimits,
 }

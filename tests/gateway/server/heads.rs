@@ -1,5 +1,9 @@
 //! What of a client's head is believed, and what of it goes upstream.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use crate::server::certificates::Folder;
 use crate::server::support::{Peer, Upstream, header, ok, relaying, set_up, start};
 
 /// An upstream that answers with the head that it gets, a gateway with `more` of the route's keys
@@ -98,5 +102,38 @@ fn extra_headers_have_the_last_word() {
         assert_eq!(header(&head, "x-request-id"), Some("ours"));
         let host = header(&head, "x-forwarded-host");
         assert_eq!(host, Some("public.example"));
+    }
+}
+
+#[test]
+fn a_proxy_on_a_unix_socket_can_be_trusted() {
+    let folder = Folder::new("trusted-unix");
+    let path = folder.0.join("front.sock");
+    for (trusted, expected) in [
+        ("\"0.0.0.0/0\", \"::/0\"", (None, Some("http"), Some("h"))),
+        (
+            "\"unix:\"",
+            (Some("192.0.2.1"), Some("https"), Some("claimed")),
+        ),
+    ] {
+        let url = Upstream::bind().serve(ok);
+        let _gateway = start(&format!(
+            "server:\n  workers: 1\n  trusted_proxies: [{trusted}]\n  listeners: [{{unix: \
+             {}}}]\nroutes: [{{targets: \"{url}\"}}]\n",
+            path.display()
+        ));
+        let mut client = UnixStream::connect(&path).unwrap();
+        client
+            .write_all(
+                b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\nx-forwarded-for: \
+                  192.0.2.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: claimed\r\n\r\n",
+            )
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        let (_, head) = answer.split_once("\r\n\r\n").unwrap();
+        let found =
+            ["for", "proto", "host"].map(|name| header(head, &format!("x-forwarded-{name}")));
+        assert_eq!((found[0], found[1], found[2]), expected, "{answer}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::check::Check;
-use super::super::network::{Network, NetworkError};
+use super::super::network::{NetworkError, Trusted};
 use super::super::section::{Item, Section, Value};
 use super::super::settings::{Bind, Listener, Server, ServerLimits};
 use super::tls;
@@ -26,7 +26,7 @@ pub(super) fn server(check: &mut Check<'_>, root: &Section) -> Server {
         workers: section.count("workers"),
         listeners,
         shutdown_grace: section.seconds("shutdown_grace").unwrap_or_default(),
-        trusted_proxies: networks(check, section.list("trusted_proxies")),
+        trusted_proxies: trusted(check, section.list("trusted_proxies")),
         limits: limits(section.section("limits").unwrap_or(&empty)),
     }
 }
@@ -43,22 +43,23 @@ fn limits(section: &Section) -> ServerLimits {
     }
 }
 
-fn networks(check: &mut Check<'_>, items: &[Item]) -> Vec<Network> {
-    let mut networks = Vec::new();
+fn trusted(check: &mut Check<'_>, items: &[Item]) -> Trusted {
+    let mut trusted = Trusted::default();
     for item in items {
-        match item.text().map(str::parse) {
-            Some(Ok(network)) => networks.push(network),
-            Some(Err(error)) => {
-                let allowed = match error {
-                    NetworkError::Malformed => "an address or a network such as 10.0.0.0/8",
-                    NetworkError::HostBits => "a network without bits behind its prefix",
-                };
-                check.refuse(item, allowed);
-            }
+        match item.text() {
+            // As nginx writes it.
+            Some("unix:") => trusted.unix = true,
+            Some(text) => match text.parse() {
+                Ok(network) => trusted.networks.push(network),
+                Err(NetworkError::Malformed) => check.refuse(item, Trusted::ITEM),
+                Err(NetworkError::HostBits) => {
+                    check.refuse(item, "a network without bits behind its prefix");
+                }
+            },
             None => {}
         }
     }
-    networks
+    trusted
 }
 
 /// The listener of `server.host`, `server.port` and `ssl`.

@@ -1,6 +1,7 @@
 //! The file as a whole, and the side of the clients.
 
 use super::super::keys::{Default, Key, Kind, Table};
+use super::super::network::Trusted;
 use super::route::{ROUTE, RULE};
 use super::{COUNT_OR_ANY, SECONDS_OR_NEVER, SIZE_OR_ANY, SOME_SECONDS_OR_NEVER};
 
@@ -104,9 +105,9 @@ static SERVER: Table = Table {
         },
         Key {
             name: "trusted_proxies",
-            kind: Kind::List(&Kind::Text("an address or a network such as 10.0.0.0/8")),
+            kind: Kind::List(&Kind::Text(Trusted::ITEM)),
             default: Default::Empty,
-            about: "peers whose `X-Forwarded-*` headers are passed on; those of others are replaced",
+            about: "peers whose `X-Forwarded-*` headers are passed on; those of others are replaced; `unix:` is those on Unix sockets",
         },
         Key {
             name: "limits",
