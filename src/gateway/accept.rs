@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle as Task;
 
 use super::bind::{self, BACKLOG, Listening};
-use super::config::settings::Bind;
+use super::config::settings::{Bind, Listener as Configured};
 use super::connection::{Accepted, Door, serve};
+use super::metrics::ListenerMetrics;
 use super::plan::Blueprint;
 use super::worker::Worker;
 use crate::engine::upstream::stream::Stream;
@@ -24,6 +25,8 @@ const SHORTAGE: Duration = Duration::from_millis(50);
 pub struct Entrance {
     /// What it is bound to.
     pub bind: Bind,
+    /// As text, with the port that was found.
+    pub address: String,
     /// The socket.
     pub socket: Listening,
     /// Let go of when the socket is closed.
@@ -74,6 +77,7 @@ impl Listener {
 async fn listen(worker: Arc<Worker>, entrance: Entrance, stop: Arc<Notify>) {
     let Entrance {
         bind,
+        address,
         socket,
         hold,
         mut door,
@@ -81,13 +85,14 @@ async fn listen(worker: Arc<Worker>, entrance: Entrance, stop: Arc<Notify>) {
     let Ok(acceptor) = Acceptor::new(socket) else {
         return;
     };
+    let metrics = worker.connections.listener(&bind, &address);
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
             () = stop.notified() => break,
         };
         match accepted {
-            Ok((stream, address)) => admit(&worker, &bind, &mut door, stream, address).await,
+            Ok((stream, address)) => admit(&worker, &metrics, &mut door, stream, address).await,
             Err(error) if is_passing(&error) => {}
             Err(_) => tokio::time::sleep(SHORTAGE).await,
         }
@@ -96,15 +101,20 @@ async fn listen(worker: Arc<Worker>, entrance: Entrance, stop: Arc<Notify>) {
     let rest = acceptor.rest();
     drop(hold);
     for (stream, address) in rest {
-        admit(&worker, &bind, &mut door, stream, address).await;
+        admit(&worker, &metrics, &mut door, stream, address).await;
     }
 }
 
-/// What is done with connections to `bind`, as long as the configuration has it.
+/// The listener at `bind`, as long as the configuration has it.
+pub(super) fn configured<'a>(blueprint: &'a Blueprint, bind: &Bind) -> Option<&'a Configured> {
+    let mut listeners = blueprint.settings.server.listeners.iter();
+    listeners.find(|listener| listener.bind == *bind)
+}
+
+/// What is done with connections to it.
 #[must_use]
 pub(super) fn door(blueprint: &Blueprint, bind: &Bind) -> Option<Door> {
-    let mut listeners = blueprint.settings.server.listeners.iter();
-    let listener = listeners.find(|listener| listener.bind == *bind)?;
+    let listener = configured(blueprint, bind)?;
     Some(Door {
         acceptor: blueprint.acceptors.get(bind).cloned(),
         redirect_https: blueprint.redirect(listener),
@@ -116,7 +126,7 @@ pub(super) fn door(blueprint: &Blueprint, bind: &Bind) -> Option<Door> {
 /// those who come while a reload takes the listener away.
 async fn admit(
     worker: &Arc<Worker>,
-    bind: &Bind,
+    listener: &Arc<ListenerMetrics>,
     last: &mut Door,
     stream: Stream,
     address: Option<IpAddr>,
@@ -129,12 +139,13 @@ async fn admit(
         // Some may be idle by then.
         let _ = tokio::time::timeout(SHORTAGE, worker.gate.freed()).await;
     };
-    let door = door(&worker.plan().blueprint, bind);
+    let door = door(&worker.plan().blueprint, &listener.bind);
     if let Some(door) = door {
         *last = door;
     }
     tokio::spawn(serve(Accepted {
         worker: Arc::clone(worker),
+        listener: Arc::clone(listener),
         door: last.clone(),
         stream,
         address,

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +19,7 @@ use super::client::ClientIo;
 use super::config::settings::ServerLimits;
 use super::forward::Peer;
 use super::lot::Line;
+use super::metrics::ListenerMetrics;
 use super::proxy_protocol::{self, Header};
 use super::registry::Presence;
 use super::rewound::Rewound;
@@ -61,6 +62,8 @@ pub struct Door {
 pub struct Accepted {
     /// Who accepted it.
     pub worker: Arc<Worker>,
+    /// Where.
+    pub listener: Arc<ListenerMetrics>,
     /// With what its listener is set up.
     pub door: Door,
     /// The socket.
@@ -86,6 +89,7 @@ pub async fn serve(accepted: Accepted) {
 async fn run(accepted: Accepted) -> Option<()> {
     let Accepted {
         worker,
+        listener,
         door,
         stream,
         mut address,
@@ -105,6 +109,7 @@ async fn run(accepted: Accepted) -> Option<()> {
     }
     let client = Arc::new(Client {
         worker,
+        listener,
         redirect_https: door.redirect_https,
         peer: Peer::new(address, door.acceptor.is_some()),
         presence,
@@ -237,10 +242,15 @@ async fn serve_http1<I>(
         let service = service_fn(move |request| service.call(request));
         let connection = builder.serve_connection(TokioIo::new(io), service);
         let connection = Box::new(connection.with_upgrades());
-        let resting = watched(watch, connection, |connection| {
+        let left = watched(watch, connection, |connection| {
             connection.graceful_shutdown();
         });
-        let Some(parts) = resting.await.and_then(UpgradeableConnection::into_parts) else {
+        let resting = match left.await {
+            Left::Resting(connection) => connection.into_parts(),
+            Left::Ended(Err(error)) if error.is_parse() => return client.said_nonsense(&error),
+            Left::Ended(_) | Left::Told => return,
+        };
+        let Some(parts) = resting else {
             return;
         };
         io = parts.io.into_inner();
@@ -282,32 +292,41 @@ where
     .await;
 }
 
-/// Drives a connection until it ends, or is told to; returns it where it is to rest.
+/// How the service of a connection is over.
+enum Left<C: Future> {
+    /// It is to rest.
+    Resting(C),
+    Ended(C::Output),
+    /// It has been told to end at once.
+    Told,
+}
+
+/// Drives a connection until it ends, or is told to, or is to rest.
 async fn watched<C: Future + Unpin>(
     watch: &Watch,
     mut connection: Box<C>,
     leave: impl Fn(Pin<&mut C>),
-) -> Option<C> {
+) -> Left<C> {
     let mut leaving = false;
-    let resting = poll_fn(|context| {
+    let over = poll_fn(|context| {
         watch.keep_listening(context);
         match watch.order() {
-            Order::Die => return Poll::Ready(false),
+            Order::Die => return Poll::Ready(Some(Left::Told)),
             Order::Leave if !std::mem::replace(&mut leaving, true) => {
                 leave(Pin::new(&mut *connection));
             }
             _ => {}
         }
-        if Pin::new(&mut *connection).poll(context).is_ready() {
-            return Poll::Ready(false);
+        if let Poll::Ready(output) = Pin::new(&mut *connection).poll(context) {
+            return Poll::Ready(Some(Left::Ended(output)));
         }
         match !leaving && watch.is_to_rest() {
-            true => Poll::Ready(true),
+            true => Poll::Ready(None),
             false => Poll::Pending,
         }
     })
     .await;
-    resting.then_some(*connection)
+    over.unwrap_or_else(|| Left::Resting(*connection))
 }
 
 /// The work's outcome; `None` where the connection is told to end before.

@@ -1,9 +1,11 @@
 //! What a worker counts, without locks: each worker has counters of its own, and whoever reads
 //! adds them up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use super::config::settings::Bind;
 
 /// Upper bounds of the histograms' buckets, in seconds; what is slower is in the last one.
 pub const BUCKETS: [f64; 14] = [
@@ -157,11 +159,52 @@ impl RouteMetrics {
     }
 }
 
+/// What a worker counts of the connections of one listener.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    /// Which listener.
+    pub bind: Bind,
+    /// Where it listens, with the port that was found where any would do.
+    pub address: String,
+    /// What was meant for a request's head and could not be read as one.
+    pub malformed: Counter,
+}
+
 /// What a worker counts of its connections.
 #[derive(Debug, Default)]
 pub struct ConnectionMetrics {
+    /// Every listener that there has been; locked when one begins, and to be read.
+    listeners: Mutex<Vec<Arc<ListenerMetrics>>>,
     /// Accepted.
     pub accepted: Counter,
     /// That came to nothing: no TLS, no PROXY header where there must be one.
     pub failed: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Those of every listener.
+    pub fn listeners(&self) -> MutexGuard<'_, Vec<Arc<ListenerMetrics>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of a listener, which go on where there has been one at the same address.
+    #[must_use]
+    pub fn listener(&self, bind: &Bind, address: &str) -> Arc<ListenerMetrics> {
+        let mut all = self.listeners();
+        let known = all
+            .iter()
+            .find(|one| one.bind == *bind && one.address == address);
+        if let Some(known) = known {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(ListenerMetrics {
+            bind: bind.clone(),
+            address: address.to_owned(),
+            malformed: Counter::default(),
+        });
+        all.push(Arc::clone(&new));
+        new
+    }
 }

@@ -11,13 +11,15 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use super::accept::configured;
 use super::account::Account;
 use super::answer::{Answer, Reply};
 use super::config::settings::{RateKey, RouteTarget};
 use super::forward::{self, Origin, Peer, Seen};
 use super::log::entry;
+use super::metrics::ListenerMetrics;
 use super::passage::{Asked, Found, Passage};
-use super::plan::Plan;
+use super::plan::{Blueprint, Plan};
 use super::rate::Limiter;
 use super::registry::Presence;
 use super::request_id;
@@ -43,12 +45,45 @@ const USUAL: [Method; 7] = [
 pub struct Client {
     /// Whose it is.
     pub worker: Arc<Worker>,
-    /// Its listener redirects to this port.
+    /// Where it was accepted.
+    pub listener: Arc<ListenerMetrics>,
+    /// The port that this redirected to at the time.
     pub redirect_https: Option<u16>,
     /// Who it is.
     pub peer: Peer,
     /// Among the worker's connections.
     pub presence: Presence,
+}
+
+impl Client {
+    /// The port that its requests are redirected to, as the configuration has its listener by now;
+    /// where that is gone, as it was.
+    fn redirect(&self, blueprint: &Blueprint) -> Option<u16> {
+        let mut listeners = blueprint.settings.server.listeners.iter();
+        // Seldom, so that no address is compared otherwise.
+        let any = listeners.any(|listener| listener.redirect_https.is_some());
+        if !any && self.redirect_https.is_none() {
+            return None;
+        }
+        match configured(blueprint, &self.listener.bind) {
+            Some(listener) => blueprint.redirect(listener),
+            None => self.redirect_https,
+        }
+    }
+
+    /// It has got its answer for what is no request at all, and nobody else was told.
+    pub(super) fn said_nonsense(&self, error: &hyper::Error) {
+        self.listener.malformed.increment();
+        let plan = self.worker.plan();
+        if plan.blueprint.settings.access_log.is_some() {
+            let status = match error.is_parse_too_large() {
+                true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                false => StatusCode::BAD_REQUEST,
+            };
+            let entry = entry::of_nothing(&self.peer, status);
+            plan.blueprint.log.write(entry);
+        }
+    }
 }
 
 /// Serves the requests of one connection.
@@ -167,7 +202,7 @@ fn check<'a>(
     if whole && parts.method != Method::OPTIONS {
         return Err(Reply::bad_request(BadRequest::Target));
     }
-    if let Some(port) = client.redirect_https
+    if let Some(port) = client.redirect(&plan.blueprint)
         && !origin.secure
     {
         return Err(redirect(host.as_bytes(), parts, port));

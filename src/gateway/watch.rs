@@ -300,7 +300,9 @@ impl Watch {
         let since = self.since.load(Ordering::Relaxed);
         let leaving = self.leaving.load(Ordering::Relaxed);
         if blocked != 0 && over(blocked, limits.body_timeout)
-            || self.is_in(Phase::Head) && over(since, limits.header_timeout)
+            || self.is_in(Phase::Head)
+                && !self.ending.load(Ordering::Relaxed)
+                && over(since, limits.header_timeout)
             || leaving != 0
                 && self.is_idle_for(PARTING, now)
                 && now.saturating_sub(leaving) >= PARTING

@@ -160,6 +160,7 @@ pub fn deal(threads: &[Thread], bound: Bound, blueprint: &Blueprint) {
     for (thread, socket) in threads.iter().zip(bound.sockets) {
         thread.tell(Command::Listen(Entrance {
             bind: bound.bind.clone(),
+            address: bound.address.clone(),
             socket,
             hold: Arc::clone(&bound.hold),
             door: door.clone(),

@@ -88,6 +88,18 @@ fn connections(page: &mut Page, workers: &[Arc<Worker>]) {
     let help = "Connections that came to nothing: no TLS, no PROXY header.";
     page.family(name, "counter", help);
     page.line(name, &[], sum(|worker| &worker.connections.failed));
+    let mut malformed: BTreeMap<String, u64> = BTreeMap::new();
+    for worker in workers {
+        for listener in worker.connections.listeners().iter() {
+            *malformed.entry(listener.address.clone()).or_default() += listener.malformed.get();
+        }
+    }
+    let name = "asgi_relay_malformed_requests_total";
+    let help = "Heads in HTTP/1.1 that could not be read, answered with 400 or 431.";
+    page.family(name, "counter", help);
+    for (listener, count) in malformed {
+        page.line(name, &[("listener", &listener)], count);
+    }
 }
 
 fn by_route(page: &mut Page, routes: &Routes<'_>) {

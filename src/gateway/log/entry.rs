@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::Version;
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::uri::Authority;
+use http::{StatusCode, Version};
 
 use super::Entry;
 use crate::engine::report::without_parameters;
@@ -26,8 +26,6 @@ pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> En
     };
     let host = authority.map_or_else(|| text(parts.headers.get(HOST)), ToOwned::to_owned);
     Entry {
-        at: SystemTime::now(),
-        client: peer.text.as_deref().unwrap_or_default().to_owned(),
         method: parts.method.to_string(),
         target,
         version: match parts.version {
@@ -39,9 +37,26 @@ pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> En
         referer: masked(&text(parts.headers.get(REFERER))),
         user_agent: text(parts.headers.get(USER_AGENT)),
         request_id: text(Some(id)),
+        ..of_nothing(peer, StatusCode::OK)
+    }
+}
+
+/// What is known where there is no head.
+#[must_use]
+pub(in crate::gateway) fn of_nothing(peer: &Peer, status: StatusCode) -> Entry {
+    Entry {
+        at: SystemTime::now(),
+        client: peer.text.as_deref().unwrap_or_default().to_owned(),
+        method: String::new(),
+        target: String::new(),
+        version: "",
+        host: String::new(),
+        referer: String::new(),
+        user_agent: String::new(),
+        request_id: String::new(),
         route: String::new(),
         upstream: String::new(),
-        status: 0,
+        status: status.as_u16(),
         sent: 0,
         time: Duration::ZERO,
         first_byte: None,

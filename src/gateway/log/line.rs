@@ -65,19 +65,25 @@ fn combined(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
         text => quoted(text, false),
     };
     let time = Civil::from(entry.at);
+    let line = match &*entry.method {
+        "" => "-".to_owned(),
+        method => format!(
+            "{} {} {}",
+            quoted(method, false),
+            quoted(&entry.target, false),
+            entry.version
+        ),
+    };
     let month = MONTHS.get(time.month - 1).unwrap_or(&"");
     writeln!(
         out,
-        "{} - - [{:02}/{month}/{:04}:{:02}:{:02}:{:02} +0000] \"{} {} {}\" {} {} \"{}\" \"{}\"",
+        "{} - - [{:02}/{month}/{:04}:{:02}:{:02}:{:02} +0000] \"{line}\" {} {} \"{}\" \"{}\"",
         or_dash(&entry.client),
         time.day,
         time.year,
         time.hour,
         time.minute,
         time.second,
-        quoted(&entry.method, false),
-        quoted(&entry.target, false),
-        entry.version,
         entry.status,
         entry.sent,
         or_dash(&entry.referer),

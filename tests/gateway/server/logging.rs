@@ -117,3 +117,68 @@ fn who_leaves_without_a_word_has_failed_at_nothing() {
         }
     }
 }
+
+#[test]
+fn what_is_no_request_is_logged_and_counted() {
+    let folder = Folder::new("nonsense");
+    let path = folder.0.join("log");
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let text = |format: &str| {
+        format!(
+            "admin: {{port: 0}}\nserver:\n  host: 127.0.0.1\n  port: 0\n  workers: 2\n  limits: \
+             {{max_header_size: 8192, header_timeout: 0.2}}\nroutes: [{{targets: \"{url}\"}}]\naccess_log: \
+             {{path: {}, format: {format}}}\n",
+            path.display()
+        )
+    };
+    let gateway = start(&text("combined"));
+    let counted = |count: usize| {
+        let line = format!(
+            "asgi_relay_malformed_requests_total{{listener=\"{}\"}} {count}\n",
+            gateway.addresses()[0]
+        );
+        let admin = TcpStream::connect(gateway.admin_address().unwrap());
+        let mut admin = Peer::new(admin.unwrap());
+        while !String::from_utf8(admin.get("/metrics", "").1)
+            .unwrap()
+            .contains(&line)
+        {}
+    };
+    counted(0);
+    let long = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(10_000));
+    for (before, (octets, status)) in [
+        ("GET / HTTP/1.1\r\nhost : h\r\n\r\n", "400"),
+        ("G@T / HTTP/1.1\r\n\r\n", "400"),
+        (&long, "431"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = Peer::client(&gateway);
+        client.say(octets);
+        let head = client.head();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        // One need not be in a hurry to leave, either.
+        let hold = (before == 0).then_some(client);
+        counted(before + 1);
+        drop(hold);
+    }
+    gateway.reload(settings(&text("json"))).unwrap();
+    Peer::client(&gateway).say("\0");
+    counted(4);
+    // This is one, and the other is not complete.
+    Peer::client(&gateway).get("/", "");
+    Peer::client(&gateway).say("GET / HT");
+    drop(gateway);
+    let log = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    for (line, status) in lines.iter().zip(["400", "400", "431"]) {
+        assert!(line.starts_with("127.0.0.1 - - ["), "{log}");
+        let end = format!("] \"-\" {status} 0 \"-\" \"-\"");
+        assert!(line.ends_with(&end), "{log}");
+    }
+    assert!(lines[3].contains("\"method\":\"\""), "{log}");
+    assert!(lines[3].contains("\"status\":400"), "{log}");
+    assert!(lines[4].contains("\"status\":200"), "{log}");
+    assert_eq!(lines.len(), 5, "{log}");
+}

@@ -128,3 +128,23 @@ fn a_gateway_that_is_full_may_come_back_to_a_port() {
     assert_eq!(second.get("/", "connection: close\r\n").1, b"in");
     assert_eq!(Peer::client(&gateway).get("/", "").1, b"in");
 }
+
+#[test]
+fn a_kept_connection_goes_by_what_its_listener_does_by_now() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let text = listening("127.0.0.1", "0", 1, &url);
+    let redirecting = text.replace("port: 0", "port: 0, redirect_https: 8443");
+    let gateway = start(&text);
+    let mut client = Peer::client(&gateway);
+    for (text, status) in [(&text, "200"), (&redirecting, "308"), (&text, "200")] {
+        gateway.reload(settings(text)).unwrap();
+        let (head, _) = client.get("/", "");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+    }
+    // One whose listener goes stays with what that did when they met.
+    gateway.reload(settings(&redirecting)).unwrap();
+    let mut client = Peer::client(&gateway);
+    let elsewhere = text.replace("127.0.0.1", "localhost");
+    gateway.reload(settings(&elsewhere)).unwrap();
+    assert!(client.get("/", "").0.starts_with("HTTP/1.1 308"));
+}
