@@ -31,6 +31,8 @@ pub struct Account {
     first_byte: Option<Duration>,
     status: StatusCode,
     sent: u64,
+    /// No other request is to come behind it.
+    last: bool,
     body: Option<Arc<Verdict>>,
     outcome: Outcome,
     entry: Option<Box<(Entry, Log)>>,
@@ -59,10 +61,22 @@ impl Account {
             first_byte: None,
             status: StatusCode::OK,
             sent: 0,
+            last: false,
             body: None,
             outcome: Outcome::Open,
             entry: entry.map(Box::new),
         })
+    }
+
+    /// Its connection is not kept for another request.
+    pub fn is_the_last(&mut self) {
+        self.last = true;
+    }
+
+    /// Whether its connection ends behind its answer, as that of each does when the gateway stops.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.last || self.connection.worker.is_draining()
     }
 
     /// When the request's head was there.

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::client::ClientIo;
 use super::config::settings::ServerLimits;
 use super::forward::Peer;
+use super::heads::Heads;
 use super::lot::Line;
 use super::metrics::ListenerMetrics;
 use super::proxy_protocol::{self, Header};
@@ -31,7 +32,7 @@ use super::worker::Worker;
 use crate::engine::upstream::stream::Stream;
 
 /// How a connection in HTTP/2 begins (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Header lines up to which hyper keeps room for them on the stack.
 const USUAL_HEADERS: usize = 100;
@@ -285,7 +286,8 @@ where
         .max_header_list_size(size);
     let service = Service(client);
     let service = service_fn(move |request| service.call(request));
-    let connection = Box::new(builder.serve_connection(TokioIo::new(io), service));
+    let io = TokioIo::new(Heads::new(io, Arc::clone(&watch)));
+    let connection = Box::new(builder.serve_connection(io, service));
     watched(&watch, connection, |connection| {
         connection.graceful_shutdown();
     })

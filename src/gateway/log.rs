@@ -42,7 +42,7 @@ pub struct Entry {
     pub method: String,
     /// Path and query, the query's values left out.
     pub target: String,
-    /// As in `HTTP/1.1`.
+    /// As in `HTTP/1.1`; empty where there was no head to be read.
     pub version: &'static str,
     /// What the client asked for.
     pub host: String,

@@ -16,6 +16,7 @@ pub mod config;
 pub mod connection;
 pub mod forward;
 pub mod gate;
+mod heads;
 mod host;
 pub mod log;
 mod lot;

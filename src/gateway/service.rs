@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -97,14 +97,14 @@ struct Begun {
     account: Box<Account>,
 }
 
-/// Tells a client in HTTP/1.1 that a gateway which stops does not keep its connection.
+/// Tells a client in HTTP/1.1 that its connection is not kept.
 fn part(multiplexed: bool, response: &mut Response<Answer>) {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let draining = response.body().account().connection().worker.is_draining();
+    let last = response.body().account().is_last();
     if multiplexed {
         response.body_mut().portion();
     }
-    if draining && !multiplexed && !switching {
+    if last && !multiplexed && !switching {
         close(response);
     }
 }
@@ -151,6 +151,9 @@ impl Service {
         let mut account = Account::open(client, entry);
         let unread = !incoming.is_end_stream();
         let limits = &blueprint.settings.server.limits;
+        if limits.keepalive_timeout == Some(Duration::ZERO) {
+            account.is_the_last();
+        }
         let asked = Asked {
             parts: &parts,
             seen,

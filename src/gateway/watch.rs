@@ -56,6 +56,10 @@ pub struct Watch {
     blocked: AtomicU64,
     /// Requests that are being served; they begin and end on the worker's thread alone.
     in_flight: AtomicU32,
+    /// Since when the rest of a head in HTTP/2 is to come; 0 where none is.
+    owing: AtomicU64,
+    /// There has been no request.
+    fresh: AtomicBool,
     /// Octets that come do not begin a request's head: the connection is multiplexed.
     multiplexed: AtomicBool,
     /// It has been idle for a while: it is to be parked, or has been.
@@ -87,6 +91,8 @@ impl Watch {
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            owing: AtomicU64::new(0),
+            fresh: AtomicBool::new(true),
             multiplexed: AtomicBool::new(false),
             rest: AtomicBool::new(false),
             uploading: AtomicBool::new(false),
@@ -217,10 +223,19 @@ impl Watch {
 
     /// The client takes nothing at the moment, or does again.
     pub fn block(&self, blocked: bool) {
-        let before = self.blocked.load(Ordering::Relaxed);
-        match (blocked, before) {
-            (true, 0) => self.blocked.store(self.clock.hands(), Ordering::Relaxed),
-            (false, 1..) => self.blocked.store(0, Ordering::Relaxed),
+        self.take_down(&self.blocked, blocked);
+    }
+
+    /// The rest of a head in HTTP/2 is to come, or has.
+    pub(super) fn owe(&self, owing: bool) {
+        self.take_down(&self.owing, owing);
+    }
+
+    /// Since when it is so; 0 where it is not.
+    fn take_down(&self, since: &AtomicU64, is: bool) {
+        match (is, since.load(Ordering::Relaxed)) {
+            (true, 0) => since.store(self.clock.hands(), Ordering::Relaxed),
+            (false, 1..) => since.store(0, Ordering::Relaxed),
             _ => {}
         }
     }
@@ -229,6 +244,7 @@ impl Watch {
     pub(super) fn begin(&self) {
         let before = self.in_flight.load(Ordering::Relaxed);
         self.in_flight.store(before + 1, Ordering::Relaxed);
+        self.fresh.store(false, Ordering::Relaxed);
         if before == 0 {
             self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
         }
@@ -297,9 +313,19 @@ impl Watch {
             limit.is_some_and(|limit| Duration::from_millis(now.saturating_sub(since)) >= limit)
         };
         let blocked = self.blocked.load(Ordering::Relaxed);
+        let owing = self.owing.load(Ordering::Relaxed);
         let since = self.since.load(Ordering::Relaxed);
         let leaving = self.leaving.load(Ordering::Relaxed);
+        let kept = match self.fresh.load(Ordering::Relaxed) {
+            // Its first head has as long as any.
+            true => {
+                let both = limits.keepalive_timeout.zip(limits.header_timeout);
+                both.map(|(kept, head)| kept.max(head))
+            }
+            false => limits.keepalive_timeout,
+        };
         if blocked != 0 && over(blocked, limits.body_timeout)
+            || owing != 0 && over(owing, limits.header_timeout)
             || self.is_in(Phase::Head)
                 && !self.ending.load(Ordering::Relaxed)
                 && over(since, limits.header_timeout)
@@ -308,7 +334,7 @@ impl Watch {
                 && now.saturating_sub(leaving) >= PARTING
         {
             Order::Die
-        } else if self.is_in(Phase::Idle) && over(since, limits.keepalive_timeout) {
+        } else if self.is_in(Phase::Idle) && over(since, kept) {
             Order::Leave
         } else {
             Order::Stay

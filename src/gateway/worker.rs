@@ -251,7 +251,8 @@ async fn sweep(worker: Arc<Worker>) {
             limits.body_timeout,
             limits.keepalive_timeout,
         ];
-        let shortest = shortest.into_iter().flatten().min();
+        let shortest = shortest.into_iter().flatten();
+        let shortest = shortest.filter(|limit| !limit.is_zero()).min();
         let pause = shortest.map_or(LONGEST_PAUSE, |shortest| shortest / 8);
         let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         worker.registry.sweep(&limits, pause);

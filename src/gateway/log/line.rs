@@ -65,13 +65,12 @@ fn combined(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
         text => quoted(text, false),
     };
     let time = Civil::from(entry.at);
-    let line = match &*entry.method {
+    let line = match entry.version {
         "" => "-".to_owned(),
-        method => format!(
-            "{} {} {}",
-            quoted(method, false),
+        version => format!(
+            "{} {} {version}",
+            quoted(&entry.method, false),
             quoted(&entry.target, false),
-            entry.version
         ),
     };
     let month = MONTHS.get(time.month - 1).unwrap_or(&"");

@@ -85,6 +85,54 @@ fn slow_heads_and_silent_connections_are_ended() {
 }
 
 #[test]
+fn slow_heads_in_http2_are_ended_too() {
+    let (_upstream, gateway, _) =
+        set_up("  limits: {header_timeout: 0.2, keepalive_timeout: null}");
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // A GET whose CONTINUATION is still to come.
+    const BEGUN: [u8; 12] = [0, 0, 3, 1, 1, 0, 0, 0, 1, 0x82, 0x86, 0x84];
+    for parts in [
+        &[&PREFACE[..10]][..],
+        &[PREFACE],
+        &[PREFACE, &SETTINGS[..5]],
+        &[PREFACE, &SETTINGS, &BEGUN],
+        &[PREFACE, &SETTINGS, &BEGUN[..10]],
+    ] {
+        let mut client = Peer::client(&gateway);
+        client.say(parts.concat());
+        client.ended();
+    }
+}
+
+#[test]
+fn a_connection_that_is_not_kept_has_its_first_request() {
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = start(&format!(
+        "admin: {{port: 0}}\nserver:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  limits: \
+         {{keepalive_timeout: 0}}\nroutes: [{{targets: \"{url}\"}}]\n"
+    ));
+    let mut client = Peer::client(&gateway);
+    // It takes its time.
+    let admin = std::net::TcpStream::connect(gateway.admin_address().unwrap());
+    let mut admin = Peer::new(admin.unwrap());
+    let parked = "asgi_relay_connections_parked 1\n";
+    while !String::from_utf8(admin.get("/metrics", "").1)
+        .unwrap()
+        .contains(parked)
+    {}
+    client.say("GET / HTTP/1.1\r\nhost: h\r\n\r\n".repeat(2));
+    let (head, body) = client.message();
+    assert_eq!(header(&head, "connection"), Some("close"), "{head}");
+    assert_eq!(body, b"in");
+    assert_eq!(client.ended(), "");
+    // One that the gateway answers itself is no other.
+    let mut client = Peer::client(&gateway);
+    client.say("GET / HTTP/1.1\r\n\r\n");
+    assert!(client.ended().starts_with("HTTP/1.1 400"));
+}
+
+#[test]
 fn an_upload_that_stops_is_a_408() {
     let (upstream, _gateway, mut client) = set_up("  limits: {body_timeout: 0.2}");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n12");
