@@ -201,7 +201,8 @@ def test_health_and_metrics(upstream: Upstream, tmp_path: Path) -> None:
             found = metrics(gateway.admin_port)
     labels = f'route="/a",target="{upstream.url}"'
     assert found[f'asgi_relay_requests_total{{{labels},status="200"}}'] == 4
-    assert found['asgi_relay_requests_total{route="/dead",target="",status="502"}'] == 1
+    dead = 'route="/dead",target="http://127.0.0.1:1"'
+    assert found[f'asgi_relay_requests_total{{{dead},status="502"}}'] == 1
     assert found[f"asgi_relay_response_bytes_total{{{labels}}}"] == sent
     assert found['asgi_relay_requests_in_flight{route="/a"}'] == 0
     for histogram in ("request_duration", "time_to_first_byte"):
@@ -240,8 +241,9 @@ def test_an_answer_that_breaks_off_is_told(script: Script, event: str, tmp_path:
         route = {"targets": upstream.url, "timeout": {"read": 0.3}}
         with configured(tmp_path, [route]) as gateway:
             with Client(gateway.port) as client:
-                client.start("GET", "/half?token=hush")
+                client.start("GET", "/half?token=hush", headers=[("X-Request-Id", 'a"b')])
                 assert client.read_head().status == 200
                 line = gateway.wait_line(f"reverse_proxy.{event}")
             start = f'reverse_proxy.{event} url="{upstream.url}/half?token=***" '
             assert untimed(line).startswith(start)
+            assert line.endswith(r' request_id="a\"b"')

@@ -45,6 +45,8 @@ pub struct Event {
 pub trait Observer: Send + Sync {
     /// Takes a note; called from the engine's thread.
     fn note(&self, note: Note);
+    /// A try failed at this target.
+    fn failed(&self, _: &Target) {}
     /// An in-process upstream's way to wake whoever serves it.
     fn doorbell(&self) -> Doorbell;
 }
@@ -83,6 +85,9 @@ impl Relay {
             Err(_) if to.web_socket => ("websocket_error", None),
             _ => (name, attempt),
         };
+        if outcome.is_err() {
+            observer.failed(&to.target);
+        }
         if self.config.report {
             observer.note(Note::Event(Event {
                 name,

@@ -2,18 +2,21 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use super::log::{Entry, Log};
+use super::log::{Entry, Log, Told};
+use super::passage::number_of;
 use super::plan::Way;
+use super::request_id::RequestId;
 use super::service::Client;
 use super::upload::Verdict;
 use crate::engine::doorbell::Doorbell;
 use crate::engine::error::Error;
 use crate::engine::report::{Note, Observer, Provenance};
+use crate::engine::target::Target;
 
 /// What nginx calls a client that left before there was an answer.
 const CLIENT_LEFT: u16 = 499;
@@ -23,9 +26,10 @@ const CLIENT_LEFT: u16 = 499;
 #[derive(Debug)]
 pub struct Account {
     connection: Arc<Client>,
+    id: RequestId,
     /// The route at work, once it is known.
     way: Option<Arc<Way>>,
-    /// The number of the target that has answered.
+    /// The number of the target of the last try; 0 where there was none.
     target: usize,
     started: Instant,
     first_byte: Option<Duration>,
@@ -34,27 +38,38 @@ pub struct Account {
     /// No other request is to come behind it.
     last: bool,
     body: Option<Arc<Verdict>>,
-    outcome: Outcome,
+    cut_short: Option<Side>,
     entry: Option<Box<(Entry, Log)>>,
 }
 
-/// How an answer ended.
+/// Whose end of an exchange it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// Not yet, so that the client left if it stays so.
-    Open,
-    Complete,
-    /// Its upstream broke off.
-    Broken,
+pub enum Side {
+    /// The target's.
+    Upstream,
+    /// The client's.
+    Downstream,
+}
+
+impl Side {
+    /// As the log has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Downstream => "downstream",
+        }
+    }
 }
 
 impl Account {
     /// Opened when the head of the request is there.
     #[must_use]
-    pub fn open(connection: &Arc<Client>, entry: Option<(Entry, Log)>) -> Box<Self> {
+    pub fn open(connection: &Arc<Client>, id: RequestId, entry: Option<(Entry, Log)>) -> Box<Self> {
         connection.presence.watch().begin();
         Box::new(Self {
             connection: Arc::clone(connection),
+            id,
             way: None,
             target: 0,
             started: Instant::now(),
@@ -63,7 +78,7 @@ impl Account {
             sent: 0,
             last: false,
             body: None,
-            outcome: Outcome::Open,
+            cut_short: None,
             entry: entry.map(Box::new),
         })
     }
@@ -83,6 +98,12 @@ impl Account {
     #[must_use]
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// The request's name.
+    #[must_use]
+    pub fn id(&self) -> &RequestId {
+        &self.id
     }
 
     /// The connection that the request came over.
@@ -118,8 +139,8 @@ impl Account {
         self.body = Some(verdict);
     }
 
-    /// There is an answer, from the target with this number among the route's, which count from 1;
-    /// 0 is the gateway.
+    /// There is an answer, with which the target of this number among the route's has to do, which count
+    /// from 1; 0 is none of them.
     pub fn answered(&mut self, status: StatusCode, target: usize, retries: u32) {
         self.arrived(Instant::now(), status, target, retries);
     }
@@ -142,7 +163,7 @@ impl Account {
     /// Its upstream broke the answer off, which the log and the target are told.
     pub fn interrupted(&self, origin: &Provenance, error: &Error) {
         if let Some(way) = &self.way {
-            let notes = Notes::new(&way.log);
+            let notes = Notes::new(way, &self.id);
             way.relay.report_interrupted(&notes, origin, error);
         }
     }
@@ -152,14 +173,9 @@ impl Account {
         self.sent += octets as u64;
     }
 
-    /// The answer broke off.
-    pub fn failed(&mut self) {
-        self.outcome = Outcome::Broken;
-    }
-
-    /// The answer is complete.
-    pub fn complete(&mut self) {
-        self.outcome = Outcome::Complete;
+    /// The answer ends before it is complete; what ended first was on this side.
+    pub fn cut_short(&mut self, side: Side) {
+        self.cut_short.get_or_insert(side);
     }
 }
 
@@ -171,7 +187,7 @@ impl Drop for Account {
         if let Some(way) = &self.way {
             let metrics = &way.metrics;
             metrics.ended.increment();
-            if self.outcome == Outcome::Broken {
+            if self.cut_short == Some(Side::Upstream) {
                 metrics.broken.increment();
             }
             if let Some(target) = metrics.targets.get(self.target) {
@@ -192,6 +208,7 @@ impl Drop for Account {
             entry.sent = self.sent;
             entry.time = time;
             entry.first_byte = self.first_byte;
+            entry.cut_short = self.cut_short;
             log.write(entry);
         }
         self.connection.presence.watch().finish();
@@ -202,16 +219,21 @@ impl Drop for Account {
 #[derive(Debug)]
 pub struct Notes<'a> {
     attempts: AtomicU32,
-    log: &'a Log,
+    /// The number of the target where the last try failed.
+    failed_at: AtomicUsize,
+    way: &'a Way,
+    id: &'a RequestId,
 }
 
 impl<'a> Notes<'a> {
-    /// Notes that go to `log`.
+    /// Notes on the request of this name, which go to the log of its route.
     #[must_use]
-    pub fn new(log: &'a Log) -> Self {
+    pub fn new(way: &'a Way, id: &'a RequestId) -> Self {
         Self {
             attempts: AtomicU32::new(1),
-            log,
+            failed_at: AtomicUsize::new(0),
+            way,
+            id,
         }
     }
 
@@ -220,6 +242,12 @@ impl<'a> Notes<'a> {
     pub fn retries(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed).saturating_sub(1)
     }
+
+    /// The number of the target where the last try failed, as [`Account::answered`] has it.
+    #[must_use]
+    pub fn failed_at(&self) -> usize {
+        self.failed_at.load(Ordering::Relaxed)
+    }
 }
 
 impl Observer for Notes<'_> {
@@ -227,8 +255,14 @@ impl Observer for Notes<'_> {
         if let Note::Event(event) = note {
             let attempt = event.attempt.unwrap_or_default();
             self.attempts.fetch_max(attempt, Ordering::Relaxed);
-            self.log.event(event);
+            let request_id = self.id.to_string();
+            self.way.log.event(Told { event, request_id });
         }
+    }
+
+    fn failed(&self, target: &Target) {
+        let number = number_of(&self.way.route, target);
+        self.failed_at.store(number, Ordering::Relaxed);
     }
 
     fn doorbell(&self) -> Doorbell {

@@ -8,7 +8,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, RE
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::account::Account;
+use super::account::{Account, Side};
 use super::streams::{self, Waits};
 use crate::engine::body::ResponseBody;
 use crate::engine::error::Error;
@@ -148,13 +148,13 @@ impl Body for Answer {
                 }
             }
             Poll::Ready(Some(Err(error))) => {
-                this.account.failed();
+                this.account.cut_short(Side::Upstream);
                 if let Content::Upstream(upstream) = &this.content {
                     this.account.interrupted(&upstream.origin, error);
                     this.account.connection().presence.watch().break_off();
                 }
             }
-            Poll::Ready(None) => this.account.complete(),
+            Poll::Ready(None) => {}
             Poll::Pending => streams::say(Waits::Upstream),
         }
         next
@@ -173,6 +173,16 @@ impl Body for Answer {
             Content::Empty => SizeHint::with_exact(0),
             Content::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
             Content::Upstream(_) => SizeHint::new(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Content::Upstream(upstream) = &self.content
+            && !(upstream.first.is_none() && upstream.body.is_whole())
+        {
+            self.account.cut_short(Side::Downstream);
         }
     }
 }

@@ -15,6 +15,7 @@ use http::{Method, Version};
 use super::answer::Reply;
 use super::config::network::Trusted;
 use super::host::host_line;
+use super::request_id::RequestId;
 use super::said::Said;
 use crate::engine::policy::headers::{begins_alike, has_token, is_alias, retain};
 use crate::engine::policy::path::climbs;
@@ -157,13 +158,18 @@ impl<'a> Seen<'a> {
         (wanted && one).then(|| protocol.clone())
     }
 
-    /// The client's own name for the request, where it is fit to be passed on.
+    /// The request's name: the client's own, where it is fit to be passed on.
     #[must_use]
-    pub fn id(&self) -> Option<HeaderValue> {
-        let id = self.id?;
+    pub fn id(&self) -> RequestId {
+        let Some(id) = self.id else {
+            return RequestId::new();
+        };
         let fit = (1..=MAX_REQUEST_ID).contains(&id.len())
             && id.as_bytes().iter().all(u8::is_ascii_graphic);
-        fit.then(|| id.clone())
+        match fit {
+            true => RequestId::Client(id.clone()),
+            false => RequestId::new(),
+        }
     }
 }
 
@@ -271,7 +277,7 @@ pub fn prepare(
     relay: &Relay,
     parts: &Parts,
     manner: Manner<'_>,
-    id: HeaderValue,
+    id: &RequestId,
     has_body: bool,
 ) -> Result<Box<Request>, Reply> {
     let path = parts.uri.path().as_bytes();
@@ -311,7 +317,7 @@ pub fn prepare(
         request.headers.insert(X_FORWARDED_HOST, host.clone());
     }
     if !relay.gives(&X_REQUEST_ID) {
-        request.headers.insert(X_REQUEST_ID, id);
+        request.headers.insert(X_REQUEST_ID, id.value());
     }
     if has_body && request.framing == Framing::None {
         request.framing = Framing::Chunked;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use self::sink::Sink;
+use super::account::Side;
 use super::config::settings::{AccessLog, LogFormat};
 use crate::engine::balance::outcome::Change;
 use crate::engine::report::Event;
@@ -54,7 +55,7 @@ pub struct Entry {
     pub request_id: String,
     /// The route's path.
     pub route: String,
-    /// The target's URL; empty where the gateway answered.
+    /// The URL of the target of the last try; empty where there was none.
     pub upstream: String,
     /// The answer's status; 499 where the client left before.
     pub status: u16,
@@ -64,6 +65,17 @@ pub struct Entry {
     pub time: Duration,
     /// To its head.
     pub first_byte: Option<Duration>,
+    /// Where the answer was not complete, the side that ended first.
+    pub cut_short: Option<Side>,
+}
+
+/// Something happened to a request.
+#[derive(Debug)]
+pub struct Told {
+    /// What.
+    pub event: Event,
+    /// To which.
+    pub request_id: String,
 }
 
 /// A target's state has changed.
@@ -79,7 +91,7 @@ pub struct Changed {
 
 enum Item {
     Request(Box<Entry>),
-    Event(SystemTime, Event),
+    Event(SystemTime, Told),
     Changed(SystemTime, Box<Changed>),
     /// There are [`Orders`].
     Orders,
@@ -103,8 +115,9 @@ impl Item {
                 ];
                 texts.map(String::capacity).iter().sum::<usize>() + size_of::<Entry>()
             }
-            Self::Event(_, event) => {
-                event.url.capacity() + event.error.as_ref().map_or(0, String::capacity)
+            Self::Event(_, Told { event, request_id }) => {
+                let error = event.error.as_ref().map_or(0, String::capacity);
+                event.url.capacity() + error + request_id.capacity()
             }
             Self::Changed(..) => size_of::<Changed>(),
             Self::Orders => 0,
@@ -256,8 +269,8 @@ impl Log {
     }
 
     /// Writes an event, to standard error.
-    pub fn event(&self, event: Event) {
-        self.put(Item::Event(SystemTime::now(), event));
+    pub fn event(&self, told: Told) {
+        self.put(Item::Event(SystemTime::now(), told));
     }
 
     /// Writes a change of a target's state, to standard error.
@@ -292,7 +305,7 @@ fn write_all(items: &Receiver<Item>, inner: &Inner) {
                     flush(&mut settings, &mut lines, &mut events, inner);
                     stop |= inner.obey(&mut settings);
                 }
-                Item::Event(at, event) => line::event(&mut events, at, &event),
+                Item::Event(at, told) => line::event(&mut events, at, &told),
                 Item::Changed(at, changed) => line::changed(&mut events, at, &changed),
                 Item::Request(entry) => {
                     if let Some((format, _)) = &settings {
@@ -335,27 +348,29 @@ fn flush(settings: &mut Opened, lines: &mut Vec<u8>, events: &mut Vec<u8>, inner
 mod tests {
     use super::*;
 
+    fn told(url: String) -> Told {
+        let event = Event {
+            name: "upstream_error",
+            url,
+            attempt: None,
+            status: None,
+            error: None,
+        };
+        Told {
+            event,
+            request_id: String::new(),
+        }
+    }
+
     #[test]
     fn what_waits_is_bounded_by_the_room_it_takes() {
         let (log, _items) = Log::new();
         for _ in 0..QUEUED / (1024 * 1024) {
-            log.event(Event {
-                name: "upstream_error",
-                // As what is put together has more room than it fills.
-                url: String::with_capacity(1024 * 1024),
-                attempt: None,
-                status: None,
-                error: None,
-            });
+            // As what is put together has more room than it fills.
+            log.event(told(String::with_capacity(1024 * 1024)));
         }
         assert_eq!(log.dropped(), 0);
-        log.event(Event {
-            name: "upstream_error",
-            url: "http://a".to_owned(),
-            attempt: None,
-            status: None,
-            error: None,
-        });
+        log.event(told("http://a".to_owned()));
         assert_eq!(log.dropped(), 1);
     }
 }

@@ -74,7 +74,7 @@ impl Histogram {
 /// What was answered on behalf of one target, or of none.
 #[derive(Debug)]
 pub struct TargetMetrics {
-    /// The target's URL; empty for what the gateway itself answers.
+    /// The target's URL; empty for what the gateway answers without a try.
     pub target: String,
     statuses: Vec<Counter>,
     /// From the request's head to the end of the answer.

@@ -16,16 +16,17 @@ use super::answer::{Answer, Reply};
 use super::config::settings::{CookieDomain, Route, ServerLimits};
 use super::forward::{self, Manner, Origin, Seen};
 use super::plan::Way;
+use super::request_id::RequestId;
 use super::service::Client;
 use super::tunnel::{self, Tunnel};
 use super::upload::{Fault, Upload, Verdict};
 use crate::engine::body::{ResponseBody, Source};
 use crate::engine::error::{Error, Kind};
-use crate::engine::exchange::Response as Relayed;
 use crate::engine::policy::cookie::with_domain;
 use crate::engine::policy::request::Framing;
 use crate::engine::pull::Pull;
 use crate::engine::relay::Request as Outgoing;
+use crate::engine::target::Target;
 use crate::engine::websocket::Stream;
 
 /// What is known of a request before anything is done with it.
@@ -69,7 +70,7 @@ impl Passage {
         client: &Client,
         found: Found<'_>,
         asked: Asked<'_>,
-        id: HeaderValue,
+        id: &RequestId,
         incoming: Incoming,
         upgrade: OnUpgrade,
         limits: &ServerLimits,
@@ -130,19 +131,19 @@ impl Passage {
         let Some(way) = account.way() else {
             return Ok(Reply::missing().refusal(account));
         };
-        let notes = Notes::new(&way.log);
+        let notes = Notes::new(way, account.id());
         let relayed = way.relay.exchange(self.outgoing, &notes).await;
         let mut relayed = match relayed {
             Ok(relayed) => relayed,
             Err(error) => {
                 let fault = self.verdict.as_ref().and_then(|verdict| verdict.fault());
-                let reply = match fault {
+                let (reply, target) = match fault {
                     None if error.kind() == Kind::Abandoned => return Err(error),
-                    None => Reply::failure(&error),
-                    Some(fault) => blame(fault),
+                    None => (Reply::failure(&error), notes.failed_at()),
+                    Some(fault) => (blame(fault), 0),
                 };
                 let retries = notes.retries();
-                account.answered(reply.status, 0, retries);
+                account.answered(reply.status, target, retries);
                 return Ok(reply.response(account));
             }
         };
@@ -150,7 +151,7 @@ impl Passage {
             verdict.be_patient();
         }
         rewrite_cookies(&mut relayed.answer.headers, &way.route.cookie_domain);
-        let target = number_of(&way.route, &relayed);
+        let target = number_of(&way.route, relayed.origin.target());
         let upgraded = self.upgrade.zip(relayed.answer.switched.take());
         if upgraded.is_some() {
             way.metrics.upgrades.increment();
@@ -207,9 +208,9 @@ impl Passage {
     }
 }
 
-/// Which of the route's targets a response is from, counted from 1; 0 where it is none of them.
-fn number_of(route: &Route, relayed: &Relayed) -> usize {
-    let endpoint = &relayed.origin.target().origin().endpoint;
+/// Which of the route's targets it is, counted from 1; 0 where it is none of them.
+pub(super) fn number_of(route: &Route, target: &Target) -> usize {
+    let endpoint = &target.origin().endpoint;
     let mut targets = route.targets.iter();
     let at = targets.position(|target| target.target.origin().endpoint == *endpoint);
     at.map_or(0, |at| at + 1)

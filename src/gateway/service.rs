@@ -22,7 +22,6 @@ use super::passage::{Asked, Found, Passage};
 use super::plan::{Blueprint, Plan};
 use super::rate::Limiter;
 use super::registry::Presence;
-use super::request_id;
 use super::routes;
 use super::worker::Worker;
 use crate::engine::error::Error;
@@ -143,12 +142,12 @@ impl Service {
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, incoming) = request.into_parts();
         let seen = Seen::of(&parts);
-        let id = seen.id().unwrap_or_else(request_id::new);
+        let id = seen.id();
         let entry = blueprint.settings.access_log.as_ref().map(|_| {
             let entry = entry::of(&client.peer, &parts, &id);
             (entry, blueprint.log.clone())
         });
-        let mut account = Account::open(client, entry);
+        let mut account = Account::open(client, id, entry);
         let unread = !incoming.is_end_stream();
         let limits = &blueprint.settings.server.limits;
         if limits.keepalive_timeout == Some(Duration::ZERO) {
@@ -158,8 +157,10 @@ impl Service {
             parts: &parts,
             seen,
         };
-        let passage = check(client, &plan, asked, &mut account)
-            .and_then(|found| Passage::new(client, found, asked, id, incoming, upgrade, limits));
+        let passage = check(client, &plan, asked, &mut account).and_then(|found| {
+            let id = account.id();
+            Passage::new(client, found, asked, id, incoming, upgrade, limits)
+        });
         match passage {
             Ok(passage) => Ok(Box::new(Begun { passage, account })),
             Err(refused) => {

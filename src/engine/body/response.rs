@@ -244,6 +244,17 @@ impl ResponseBody {
         matches!(self.content, ResponseContent::Ended)
     }
 
+    /// Whether every octet of it has been read, though its end may not have been seen.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.first.is_none()
+            && match &self.content {
+                ResponseContent::Ended => true,
+                ResponseContent::Http { incoming, .. } => incoming.size_hint().exact() == Some(0),
+                ResponseContent::Memory { .. } => false,
+            }
+    }
+
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         let Some(idle) = self.idle else {
             return Poll::Pending;

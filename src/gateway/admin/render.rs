@@ -153,7 +153,7 @@ fn by_target(page: &mut Page, routes: &Routes<'_>) {
     page.family(
         name,
         "counter",
-        "Responses, by status; no target where the gateway answered. 499: the client left before.",
+        "Responses, by status; no target where none was tried. 499: the client left before.",
     );
     each_target(routes, |route, target, all| {
         let mut statuses: BTreeMap<usize, u64> = BTreeMap::new();

@@ -10,10 +10,11 @@ use http::{StatusCode, Version};
 use super::Entry;
 use crate::engine::report::without_parameters;
 use crate::gateway::forward::Peer;
+use crate::gateway::request_id::RequestId;
 
 /// What is known of a request from its head.
 #[must_use]
-pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> Entry {
+pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &RequestId) -> Entry {
     let text = |value: Option<&HeaderValue>| {
         let octets = value.map(HeaderValue::as_bytes).unwrap_or_default();
         String::from_utf8_lossy(octets).into_owned()
@@ -36,7 +37,7 @@ pub(in crate::gateway) fn of(peer: &Peer, parts: &Parts, id: &HeaderValue) -> En
         host: host_of(&host).to_owned(),
         referer: masked(&text(parts.headers.get(REFERER))),
         user_agent: text(parts.headers.get(USER_AGENT)),
-        request_id: text(Some(id)),
+        request_id: id.to_string(),
         ..of_nothing(peer, StatusCode::OK)
     }
 }
@@ -60,6 +61,7 @@ pub(in crate::gateway) fn of_nothing(peer: &Peer, status: StatusCode) -> Entry {
         sent: 0,
         time: Duration::ZERO,
         first_byte: None,
+        cut_short: None,
     }
 }
 
@@ -113,11 +115,7 @@ mod tests {
     #[test]
     fn an_authority_alone_is_a_target_too() -> http::Result<()> {
         let (parts, ()) = Request::connect("user:pw@h:443").body(())?.into_parts();
-        let entry = of(
-            &Peer::new(None, false),
-            &parts,
-            &HeaderValue::from_static("7f"),
-        );
+        let entry = of(&Peer::new(None, false), &parts, &RequestId::new());
         assert_eq!((&*entry.target, &*entry.host), ("h:443", "h:443"));
         Ok(())
     }

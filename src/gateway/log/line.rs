@@ -4,8 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Changed, Entry};
-use crate::engine::report::Event;
+use super::{Changed, Entry, Told};
 use crate::gateway::config::settings::LogFormat;
 
 const MONTHS: [&str; 12] = [
@@ -21,8 +20,9 @@ pub(super) fn request(out: &mut Vec<u8>, format: LogFormat, entry: &Entry) {
     };
 }
 
-/// A line for an event: when it was, and what a relay's logger writes.
-pub(super) fn event(out: &mut Vec<u8>, at: SystemTime, event: &Event) {
+/// A line for an event: when it was, and what a relay's logger writes, with the request's name.
+pub(super) fn event(out: &mut Vec<u8>, at: SystemTime, told: &Told) {
+    let Told { event, request_id } = told;
     let time = Civil::from(at);
     let mut line = format!("{time} reverse_proxy.{} url={:?}", event.name, event.url);
     if let Some(attempt) = event.attempt {
@@ -34,7 +34,7 @@ pub(super) fn event(out: &mut Vec<u8>, at: SystemTime, event: &Event) {
     if let Some(error) = &event.error {
         line.push_str(&format!(" error={error:?}"));
     }
-    let _ = writeln!(out, "{line}");
+    let _ = writeln!(out, "{line} request_id={request_id:?}");
 }
 
 /// A line for a change of a target's state: when it was, and what a relay's logger writes, with
@@ -116,6 +116,9 @@ fn json(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
     )?;
     if let Some(first_byte) = entry.first_byte {
         write!(out, ",\"first_byte_ms\":{:.3}", milliseconds(first_byte))?;
+    }
+    if let Some(side) = entry.cut_short {
+        write!(out, ",\"cut_short\":\"{}\"", side.name())?;
     }
     writeln!(out, "}}")
 }
@@ -203,6 +206,7 @@ mod tests {
     use super::*;
     use crate::engine::balance::member::State;
     use crate::engine::balance::outcome::Change;
+    use crate::engine::report::Event;
 
     fn at() -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(1_709_210_096_007)
@@ -225,6 +229,7 @@ mod tests {
             sent: 5,
             time: Duration::from_micros(1500),
             first_byte: None,
+            cut_short: None,
         }
     }
 
@@ -262,18 +267,22 @@ mod tests {
     #[test]
     fn events_say_when_they_were() {
         let mut out = Vec::new();
-        let told = Event {
+        let happened = Event {
             name: "upstream_timeout",
             url: "http://a:1/".to_owned(),
             attempt: Some(2),
             status: None,
             error: Some("ReadTimeout: no answer in time".to_owned()),
         };
+        let told = Told {
+            event: happened,
+            request_id: "7f".to_owned(),
+        };
         event(&mut out, at(), &told);
         assert_eq!(
             String::from_utf8_lossy(&out),
             "2024-02-29T12:34:56.007Z reverse_proxy.upstream_timeout url=\"http://a:1/\" attempt=2 \
-             error=\"ReadTimeout: no answer in time\"\n"
+             error=\"ReadTimeout: no answer in time\" request_id=\"7f\"\n"
         );
     }
 

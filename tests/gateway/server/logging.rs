@@ -1,12 +1,15 @@
 //! The access log and the counters of connections.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::channel;
 use std::thread;
 
+use asgi_relay::gateway::Handle;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use serde_json::Value;
 
 use crate::server::certificates::{Authority, Folder};
 use crate::server::support::{PATIENCE, Peer, Upstream, ok, settings, start};
@@ -181,4 +184,82 @@ fn what_is_no_request_is_logged_and_counted() {
     assert!(lines[3].contains("\"status\":400"), "{log}");
     assert!(lines[4].contains("\"status\":200"), "{log}");
     assert_eq!(lines.len(), 5, "{log}");
+}
+
+/// The lines in JSON of a gateway with such a route, for what is done with it.
+fn logged(route: &str, work: impl FnOnce(&Handle)) -> Vec<Value> {
+    let folder = Folder::new("logged");
+    let path = folder.0.join("log");
+    let gateway = start(&format!(
+        "server: {{host: 127.0.0.1, port: 0, workers: 1}}\nroutes: [{{{route}}}]\naccess_log: {{path: {}, \
+         format: json}}\n",
+        path.display()
+    ));
+    work(&gateway);
+    drop(gateway);
+    let log = std::fs::read_to_string(&path).unwrap();
+    log.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_cut_short_is_marked() {
+    let upstream = Upstream::bind();
+    let lines = logged(&format!("targets: \"{}\"", upstream.url()), |gateway| {
+        let heads = [
+            "content-length: 3\r\n\r\nabc",
+            "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "content-length: 9\r\n\r\nabc",
+            "content-length: 9000000\r\n\r\nabc",
+        ];
+        for (number, head) in heads.iter().enumerate() {
+            let mut client = Peer::client(gateway);
+            client.say(format!("GET /{number} HTTP/1.1\r\nhost: h\r\n\r\n"));
+            let mut peer = upstream.accept();
+            peer.head();
+            peer.say(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{head}"));
+            client.until("abc");
+            if number == 3 {
+                drop(client);
+                // Its exchange ends with it.
+                while peer.0.write_all(b"more").is_ok() {}
+            } else if number == 2 {
+                drop(peer);
+                client.ended();
+            }
+        }
+        let mut client = Peer::client(gateway);
+        client.say("HEAD /4 HTTP/1.1\r\nhost: h\r\n\r\n");
+        let mut peer = upstream.accept();
+        peer.head();
+        peer.say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n");
+        client.head();
+    });
+    let marks: Vec<_> = lines
+        .iter()
+        .map(|line| line["cut_short"].as_str())
+        .collect();
+    let expected = [None, None, Some("upstream"), Some("downstream"), None];
+    assert_eq!(marks, expected, "{lines:?}");
+}
+
+#[test]
+fn a_failure_names_the_target_of_the_last_try() {
+    let refused = Upstream::bind().url();
+    // What it answers is none of HTTP's, and the request is not tried again.
+    let closing = Upstream::bind().serve(|_| "nonsense\r\n\r\n".to_owned());
+    let route =
+        format!("targets: [\"{refused}\", \"{closing}\"], max_retries: 1, balance: round_robin");
+    let lines = logged(&route, |gateway| {
+        let mut client = Peer::client(gateway);
+        // One of them goes to the other one first.
+        for _ in 0..2 {
+            assert!(client.get("/", "").0.starts_with("HTTP/1.1 502"));
+        }
+        client.say("GET / HTTP/1.1\r\nhost: h, i\r\n\r\n");
+        client.message();
+    });
+    let found: Vec<_> = lines.iter().map(|line| line["upstream"].as_str()).collect();
+    assert_eq!(found, [Some(&*closing), Some(&*closing), Some("")]);
 }

@@ -41,7 +41,8 @@ fn the_admin_listener_shows_health_and_metrics() {
     let page = String::from_utf8(body).unwrap();
     for line in [
         format!("asgi_relay_requests_total{{route=\"/api\",target=\"{url}\",status=\"200\"}} 4"),
-        "asgi_relay_requests_total{route=\"/gone\",target=\"\",status=\"502\"} 1".to_owned(),
+        "asgi_relay_requests_total{route=\"/gone\",target=\"http://127.0.0.1:1\",status=\"502\"} 1"
+            .to_owned(),
         format!("asgi_relay_response_bytes_total{{route=\"/api\",target=\"{url}\"}} 20"),
         format!("asgi_relay_request_bytes_total{{route=\"/api\",target=\"{url}\"}} 7"),
         format!("asgi_relay_request_duration_seconds_count{{route=\"/api\",target=\"{url}\"}} 4"),
@@ -192,6 +193,7 @@ fn entry(target: String) -> Entry {
         sent: 0,
         time: Duration::ZERO,
         first_byte: None,
+        cut_short: None,
     }
 }
 
