@@ -44,7 +44,11 @@ pub fn begins_alike(name: &str, pattern: &str) -> bool {
 #[must_use]
 pub fn dashed(name: &HeaderName) -> Option<HeaderName> {
     let name = name.as_str();
-    if !name.bytes().any(|octet| octet == b'_') {
+    // Most have none: looking at all octets at once takes less time than stopping at the first.
+    if !name
+        .bytes()
+        .fold(false, |found, octet| found | (octet == b'_'))
+    {
         return None;
     }
     HeaderName::from_bytes(name.replace('_', "-").as_bytes()).ok()
