@@ -139,8 +139,8 @@ impl Account {
         self.body = Some(verdict);
     }
 
-    /// There is an answer, with which the target of this number among the route's has to do, which count
-    /// from 1; 0 is none of them.
+    /// There is an answer, with which the route's target of this number has to do, counted from 1;
+    /// 0 is none of them.
     pub fn answered(&mut self, status: StatusCode, target: usize, retries: u32) {
         self.arrived(Instant::now(), status, target, retries);
     }
