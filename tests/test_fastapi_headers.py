@@ -71,6 +71,18 @@ def test_a_client_cannot_have_them_taken_for_its_connections(
     assert request.values("x-forwarded-for") == [expected]
 
 
+def test_nor_say_what_a_program_takes_for_them(site: Site, upstream: Upstream) -> None:
+    """CGI and WSGI write `-` as `_`."""
+    site.passing(upstream, additional_headers={"X-User": "ada", "X_Role": "none", "Host": "no"})
+    theirs = [("X_User", "eve"), ("x-role", "admin"), ("X-User-Name", "eve"), ("X_Other", "1")]
+    request = arrived(site, upstream, headers=theirs)
+    assert request.values("x-user") == [b"ada"]
+    assert request.values("x_role") == [b"none"]
+    assert [request.value(name) for name in ("x_user", "x-role")] == [None, None]
+    assert [request.value(name) for name in ("x-user-name", "x_other")] == [b"eve", b"1"]
+    assert request.value("host") is not None
+
+
 @pytest.mark.parametrize("argument", ARGUMENTS)
 def test_nor_in_the_handshake_of_a_websocket(site: Site, argument: str) -> None:
     accept = Accept()
