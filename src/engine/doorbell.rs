@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// With this many keys waiting, a loop is woken even if the engine is still busy.
-const HELD_WAKES: usize = 8;
+const HELD_WAKES: usize = 16;
 
 thread_local! {
     /// Doorbells whose loops are to be woken once this thread has nothing else to do; `None` on
