@@ -1,6 +1,6 @@
 //! The engine's thread: a single-threaded tokio runtime that the whole process shares.
 //!
-//! Jobs are handed over in batches: the thread is woken for some, not once a job. Doorbells that
+//! Jobs are handed over in batches: the thread is woken for many, not once a job. Doorbells that
 //! are rung there are heard when it has nothing else to do, be it with a look at its sockets: again
 //! one wake for many. It starts with the first user and ends with the last one.
 
@@ -61,10 +61,6 @@ pub const THREAD_NAME: &str = "asgi-relay";
 
 /// How long a resolver that does not return may delay the end of the thread.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// With so many jobs waiting the thread is woken before a flush: it works beside whoever enqueues
-/// them, and not after him.
-const EARLY: usize = 4;
 
 /// The running thread; dropping the last reference ends it.
 #[derive(Debug)]
@@ -132,13 +128,9 @@ impl Runtime {
     }
 
     /// Has a job done at the next [`Runtime::flush`], or earlier: what comes together is done
-    /// together, and the thread is woken once for a few.
+    /// together, and the thread is woken once.
     pub fn enqueue(&self, job: Job) {
-        let mut jobs = self.queue.lock();
-        jobs.waiting.push(job);
-        if jobs.waiting.len() == EARLY {
-            wake(jobs);
-        }
+        self.queue.lock().waiting.push(job);
     }
 
     /// Wakes the thread for what has been enqueued.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use asgi_relay::engine::doorbell::Doorbell;
-use asgi_relay::engine::runtime::{Job, Registry, Runtime, THREAD_NAME};
+use asgi_relay::engine::runtime::{Registry, Runtime, THREAD_NAME};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,25 +64,6 @@ fn a_job_may_spawn_tasks() {
         });
     }));
     assert_eq!(results.recv_timeout(PATIENCE).unwrap(), "slept");
-}
-
-#[test]
-fn a_few_jobs_do_not_wait_for_a_flush() {
-    let runtime = Runtime::start().unwrap();
-    let (done, results) = channel();
-    let job = |name| {
-        let done = done.clone();
-        Box::new(move || done.send(name).unwrap())
-    };
-    // From then on it has to be woken.
-    runtime.submit(job("awake"));
-    assert_eq!(results.recv_timeout(PATIENCE).unwrap(), "awake");
-    for name in ["a", "b", "c", "d"] {
-        runtime.enqueue(Job::Call(job(name)));
-    }
-    for name in ["a", "b", "c", "d"] {
-        assert_eq!(results.recv_timeout(PATIENCE).unwrap(), name);
-    }
 }
 
 #[test]
