@@ -144,6 +144,8 @@ fn a_kept_connection_goes_by_what_its_listener_does_by_now() {
     // One whose listener goes stays with what that did when they met.
     gateway.reload(settings(&redirecting)).unwrap();
     let mut client = Peer::client(&gateway);
+    // They have met once it is answered: until then the system alone knows of it.
+    assert!(client.get("/", "").0.starts_with("HTTP/1.1 308"));
     let elsewhere = text.replace("127.0.0.1", "localhost");
     gateway.reload(settings(&elsewhere)).unwrap();
     assert!(client.get("/", "").0.starts_with("HTTP/1.1 308"));
