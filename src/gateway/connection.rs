@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::client::ClientIo;
 use super::config::settings::ServerLimits;
 use super::forward::Peer;
-use super::heads::Heads;
+use super::heads::watched_heads;
 use super::lot::Line;
 use super::metrics::ListenerMetrics;
 use super::proxy_protocol::{self, Header};
@@ -286,7 +286,7 @@ where
         .max_header_list_size(size);
     let service = Service(client);
     let service = service_fn(move |request| service.call(request));
-    let io = TokioIo::new(Heads::new(io, Arc::clone(&watch)));
+    let io = TokioIo::new(watched_heads(io, Arc::clone(&watch)));
     let connection = Box::new(builder.serve_connection(io, service));
     watched(&watch, connection, |connection| {
         connection.graceful_shutdown();

@@ -1,12 +1,10 @@
 //! Whether a client in HTTP/2 owes the rest of a head, or of its preface: hyper tells of requests
 //! alone, whose heads are complete.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
 
 use super::connection::PREFACE;
 use super::watch::Watch;
@@ -20,23 +18,17 @@ const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// A connection in HTTP/2 whose watch knows when a head is not complete.
-#[derive(Debug)]
-pub(super) struct Heads<I> {
-    io: I,
-    watch: Arc<Watch>,
-    frames: Frames,
-}
-
-impl<I> Heads<I> {
-    /// One from its first octet.
-    pub(super) fn new(io: I, watch: Arc<Watch>) -> Self {
-        Self {
-            io,
-            watch,
-            frames: Frames::new(),
-        }
-    }
+/// A connection in HTTP/2, from its first octet, whose watch knows when a head is not complete.
+pub(super) fn watched_heads<I>(io: I, watch: Arc<Watch>) -> impl AsyncRead + AsyncWrite + Unpin
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut frames = Frames::new();
+    watch.owe(frames.owed);
+    InspectReader::new(io, move |octets: &[u8]| {
+        frames.take(octets);
+        watch.owe(frames.owed);
+    })
 }
 
 /// Where one is in what a client says.
@@ -99,53 +91,6 @@ impl Frames {
         self.owed |= of_a_head;
         // What else may come between is an error, and ends the connection.
         self.last = kind == SETTINGS || of_a_head && flags & END_HEADERS != 0;
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Heads<I> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.io).poll_read(context, buffer);
-        if let Some(octets) = buffer.filled().get(before..) {
-            this.frames.take(octets);
-            this.watch.owe(this.frames.owed);
-        }
-        read
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Heads<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, octets)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
 

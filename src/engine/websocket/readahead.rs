@@ -30,16 +30,19 @@ pub(super) struct Readahead<S> {
     read_at: Instant,
 }
 
-/// The last octets of a stream, as many as a control frame has at most (RFC 6455 §5.5).
+/// Octets of a control frame without a mask at most (RFC 6455 §5.5).
+const CONTROL_FRAME: usize = 127;
+
+/// The last octets of a stream, as many as a control frame has at most.
 struct Tail {
-    octets: [u8; 127],
+    octets: [u8; CONTROL_FRAME],
     length: usize,
 }
 
 impl Default for Tail {
     fn default() -> Self {
         Self {
-            octets: [0; 127],
+            octets: [0; CONTROL_FRAME],
             length: 0,
         }
     }
@@ -47,18 +50,19 @@ impl Default for Tail {
 
 impl Tail {
     fn octets(&self) -> &[u8] {
-        let start = self.octets.len() - self.length;
+        let start = CONTROL_FRAME - self.length;
         self.octets.get(start..).unwrap_or_default()
     }
 
     fn add(&mut self, octets: &[u8]) {
-        let size = self.octets.len();
-        let octets = octets.last_chunk::<127>().map_or(octets, |last| last);
+        let octets = octets
+            .last_chunk::<CONTROL_FRAME>()
+            .map_or(octets, |last| last);
         self.octets.rotate_left(octets.len());
-        if let Some(end) = self.octets.get_mut(size - octets.len()..) {
+        if let Some(end) = self.octets.get_mut(CONTROL_FRAME - octets.len()..) {
             end.copy_from_slice(octets);
         }
-        self.length = size.min(self.length + octets.len());
+        self.length = CONTROL_FRAME.min(self.length + octets.len());
     }
 }
 
