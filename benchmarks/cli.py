@@ -32,7 +32,7 @@ from benchmarks.targets import as_json
 from benchmarks.tools import MissingToolError, Tools, find_tools
 
 RESULTS = ROOT / "benchmarks" / "results"
-ROUNDS, SECONDS = 3, 2
+ROUNDS, SECONDS = 5, 2
 FILES_NEEDED = 4_096
 T = TypeVar("T")
 
