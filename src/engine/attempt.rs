@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::{RequestBody, ResponseBody};
-use super::error::{Error, Kind, Reach};
+use super::error::{Error, Kind};
 use super::lines::Lines;
 use super::policy::response::check_framing;
 use super::policy::retry::is_idempotent;
@@ -119,19 +119,13 @@ impl Relay {
                     return answer(response, lease, request.handshake.as_ref(), read);
                 }
                 Err(error) => {
-                    // Not an answer that is malformed or breaks off: nothing came at all.
-                    // Under TLS octets that come may be a ticket or the peer's farewell.
-                    let silent = to.target.origin().secure
-                        || lease
-                            .socket()
-                            .is_none_or(|socket| socket.is_silent(HEAD_LIMIT));
-                    let unsent = error.reach() == Reach::NotSent;
-                    let closed =
-                        unsent || (silent && matches!(error.kind(), Kind::Read | Kind::Protocol));
-                    let safe = repeatable || error.reach() == Reach::NotSent;
-                    if !(reused && closed && safe) {
+                    // Once, as one that is shared is as kept the next time.
+                    let again = reused && freshness != Freshness::New;
+                    let safe = repeatable || error.reach().is_safe();
+                    if !(again && safe && closed(&error, &lease, to)) {
                         return Err(error);
                     }
+                    pool.retire(&lease, &error);
                     // The upstream closed it while it was idle, or as the request came.
                     freshness = Freshness::New;
                     if let Some(lines) = kept
@@ -143,6 +137,20 @@ impl Relay {
             }
         }
     }
+}
+
+/// Whether nothing came but the connection's end. Not an answer that is malformed or breaks off, nor
+/// the end of a stream while its connection goes on.
+fn closed(error: &Error, lease: &Lease, to: &Destination) -> bool {
+    if error.reach().is_safe() {
+        return true;
+    }
+    let Some(socket) = lease.socket() else {
+        return error.kind() == Kind::Read;
+    };
+    // Under TLS octets that come may be a ticket or the peer's farewell.
+    let silent = to.target.origin().secure || socket.is_silent(HEAD_LIMIT);
+    silent && matches!(error.kind(), Kind::Read | Kind::Protocol)
 }
 
 /// A request on its way.
@@ -207,7 +215,7 @@ fn send(
         true => body.paced(lease.shared_socket()),
         false => body,
     };
-    let sender = lease.sender(sent.clone()).ok_or_else(closed)?;
+    let sender = lease.sender(sent.clone()).ok_or_else(not_sent)?;
     let mut message = message(request, to, body, keep || shared);
     if shared {
         multiplexed(&mut message, to.target.origin().secure)?;
@@ -218,7 +226,7 @@ fn send(
     Ok(Sending { upload, response })
 }
 
-fn closed() -> Error {
+fn not_sent() -> Error {
     Error::not_sent(Kind::Read, "the connection was closed")
 }
 
@@ -237,7 +245,7 @@ fn arrived(
                 if headers.is_empty() {
                     *headers = message.into_parts().0.headers;
                 }
-                closed()
+                not_sent()
             }
             None => failure::head(failed.error()),
         }),
@@ -318,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::engine::body::Source;
+    use crate::engine::error::Reach;
     use crate::engine::policy::request::Framing;
     use crate::engine::upstream::sender::Sender;
 

@@ -118,10 +118,20 @@ impl Kind {
 /// How far the request got before the failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// No octet of it left: any method may be tried again.
+    /// No octet of it left, or the upstream says that it has not looked at it.
     NotSent,
+    /// The same, and the connection goes on (RFC 9113 §8.7).
+    Refused,
     /// The upstream may have begun to act on it.
     MaybeSent,
+}
+
+impl Reach {
+    /// Whether any method may be tried again, as the upstream has done nothing.
+    #[must_use]
+    pub const fn is_safe(self) -> bool {
+        matches!(self, Self::NotSent | Self::Refused)
+    }
 }
 
 /// A failed exchange.
@@ -151,6 +161,15 @@ impl Error {
     pub fn not_sent(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reach: Reach::NotSent,
+            ..Self::new(kind, detail)
+        }
+    }
+
+    /// A failure of a request that the upstream did not want on this connection, for now.
+    #[must_use]
+    pub fn refused(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reach: Reach::Refused,
             ..Self::new(kind, detail)
         }
     }

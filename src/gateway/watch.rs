@@ -223,16 +223,16 @@ impl Watch {
 
     /// The client takes nothing at the moment, or does again.
     pub fn block(&self, blocked: bool) {
-        self.take_down(&self.blocked, blocked);
+        self.note(&self.blocked, blocked);
     }
 
     /// The rest of a head in HTTP/2 is to come, or has.
     pub(super) fn owe(&self, owing: bool) {
-        self.take_down(&self.owing, owing);
+        self.note(&self.owing, owing);
     }
 
     /// Since when it is so; 0 where it is not.
-    fn take_down(&self, since: &AtomicU64, is: bool) {
+    fn note(&self, since: &AtomicU64, is: bool) {
         match (is, since.load(Ordering::Relaxed)) {
             (true, 0) => since.store(self.clock.hands(), Ordering::Relaxed),
             (false, 1..) => since.store(0, Ordering::Relaxed),
@@ -291,8 +291,12 @@ impl Watch {
 
     /// Wakes the task, which is told of nothing more until it listens again.
     fn wake(&self) {
+        // Taken first: a waker that is registered from now on is not this one's to use up.
+        let waker = self.task.take();
         self.deaf.store(true, Ordering::SeqCst);
-        self.task.wake();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Gives an order; one that does not go beyond the last has no effect.

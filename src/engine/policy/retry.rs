@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use crate::engine::error::{Error, Kind, Reach};
+use crate::engine::error::{Error, Kind};
 
 /// Seconds in a year: a backoff is never longer, however large its factor and count are.
 const LONGEST_BACKOFF: f64 = 31_536_000.0;
@@ -36,7 +36,7 @@ impl RetryPolicy {
     pub fn retries_error(&self, method: &Method, error: &Error, retries: u32) -> bool {
         retries < self.max_retries
             && self.kinds.contains(&error.kind())
-            && (error.reach() == Reach::NotSent || self.may_repeat(method))
+            && (error.reach().is_safe() || self.may_repeat(method))
     }
 
     /// Whether there may be another try once the request has been sent.

@@ -77,10 +77,15 @@ fn stream(error: &(dyn StdError + 'static)) -> Option<Error> {
             return Some(match error.reason() {
                 // RFC 9113 §8.7: it has not been looked at.
                 Some(h2::Reason::REFUSED_STREAM) => {
-                    Error::not_sent(Kind::Read, "the upstream refused the stream")
+                    Error::refused(Kind::Read, "the upstream refused the stream")
                 }
                 Some(_) if error.is_reset() && error.is_remote() => {
                     Error::new(Kind::Protocol, "the upstream reset the stream")
+                }
+                // A GOAWAY that comes to this stream's ears is one that does not count it among
+                // those looked at (§6.8).
+                Some(_) if error.is_go_away() && error.is_remote() => {
+                    Error::not_sent(Kind::Read, "the upstream is closing the connection")
                 }
                 Some(_) => Error::new(Kind::Protocol, "the upstream broke the protocol"),
                 None => Error::new(Kind::Read, "the connection was closed"),

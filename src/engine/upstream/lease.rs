@@ -33,10 +33,7 @@ pub(super) enum Sending {
     /// A connection of its own, which ends where it is not given back.
     Connection(Connection, Arc<Origin>),
     /// Part of one that is shared.
-    Stream(
-        Sender,
-        #[expect(dead_code, reason = "counted as long as it is held")] Stream,
-    ),
+    Stream(Sender, Stream),
     /// Given back.
     Nothing,
 }

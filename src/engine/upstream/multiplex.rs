@@ -13,11 +13,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::Purpose;
-use super::lease::Lease;
+use super::lease::{Lease, Sending};
 use super::pool::{Pool, Slot};
 use super::sender::Sender;
 use crate::engine::body::RequestBody;
-use crate::engine::error::Error;
+use crate::engine::error::{Error, Reach};
 use crate::engine::target::Origin;
 
 /// Requests on one connection from which on another connection is opened.
@@ -146,6 +146,11 @@ impl Multiplexed {
         }
     }
 
+    /// Takes no further request to the connection of `stream`, which ends with its last one.
+    pub fn retire(&self, stream: &Stream) {
+        self.lock().retain(|other| !Arc::ptr_eq(other, &stream.0));
+    }
+
     /// Lets go of all connections: each ends with its last request.
     pub fn close(&self) {
         self.lock().clear();
@@ -153,6 +158,15 @@ impl Multiplexed {
 }
 
 impl Pool {
+    /// A shared connection that failed is not for others, unless it but refused this request.
+    pub fn retire(&self, lease: &Lease, error: &Error) {
+        if let Sending::Stream(_, stream) = &lease.sending
+            && error.reach() != Reach::Refused
+        {
+            self.multiplexed.retire(stream);
+        }
+    }
+
     /// Part of a connection that is shared, or a new one, which is shared if both ends can.
     pub(super) async fn share(self: &Arc<Self>, origin: &Arc<Origin>) -> Result<Lease, Error> {
         if let Some(stream) = self.multiplexed.stream(origin, MAX_STREAMS) {
