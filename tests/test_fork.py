@@ -93,6 +93,13 @@ def test_forks_while_another_thread_is_asking() -> None:
     assert Counter(said) == {"child 200 ok": 20, "statuses {0}": 1, "parent 200 ok": 2}
 
 
+def test_a_child_of_an_app_in_memory_cannot_answer_for_it() -> None:
+    with Upstream(scripts.ok) as upstream:
+        said = played("fork_in_an_app", upstream)
+    refused = "child this call belongs to the parent process"
+    assert said == [refused, "status 0", "parent 200 ok"]
+
+
 def test_processes_of_multiprocessing() -> None:
     with Upstream(scripts.ok) as upstream:
         said = played("processes", upstream)

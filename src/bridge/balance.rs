@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::config::{extra_headers, invalid, name, seconds};
-use super::generation;
+use super::guarded::Guarded;
 use super::port::Port;
 use crate::engine::balance::affinity::{HashKey, SameSite, StickyCookie};
 use crate::engine::balance::member::Status;
@@ -205,11 +205,13 @@ const MAX_CHANGES: usize = 10_000;
 /// The changes of the targets' states, for one loop.
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Changes {
+    inner: Guarded<Watching>,
+}
+
+struct Watching {
     port: Py<Port>,
-    /// Only `None` while dropping.
-    mailbox: Option<Arc<Mailbox<(), Change>>>,
+    mailbox: Arc<Mailbox<(), Change>>,
     parked: Mutex<Option<usize>>,
-    generation: u64,
 }
 
 impl Changes {
@@ -226,31 +228,26 @@ impl Changes {
                 });
             }
         });
-        let changes = Self {
+        let inner = Guarded::new(Watching {
             port,
-            mailbox: Some(mailbox),
+            mailbox,
             parked: Mutex::default(),
-            generation: generation(),
-        };
-        (changes, listener)
+        });
+        (Self { inner }, listener)
     }
+}
 
+impl Watching {
     fn parked(&self) -> MutexGuard<'_, Option<usize>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Changes {
+impl Drop for Watching {
     fn drop(&mut self) {
-        let mailbox = self.mailbox.take();
-        if self.generation != generation() {
-            // Its lock may be held by a thread that exists in the parent only.
-            std::mem::forget(mailbox);
-            return;
-        }
         let key = self.parked().take();
-        if let (Some(mailbox), Some(key)) = (mailbox, key)
-            && mailbox.unpark(key)
+        if let Some(key) = key
+            && self.mailbox.unpark(key)
         {
             drop(self.port.get().remove(Some(key)));
         }
@@ -262,21 +259,25 @@ impl Changes {
     /// Has `waiter` answered when there is something to take, for as long as this lives; `False`
     /// where there is something already.
     fn park(&self, waiter: Py<PyAny>) -> bool {
-        let Some(mailbox) = &self.mailbox else {
+        let Some(inner) = self.inner.get() else {
             return true;
         };
-        let key = self.port.get().wait(waiter, |key| mailbox.park(key));
-        *self.parked() = key;
+        let port = inner.port.get();
+        let key = port.wait(waiter, |key| inner.mailbox.park(key));
+        *inner.parked() = key;
         key.is_some()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.port)
+        match self.inner.anywhere() {
+            Some(inner) => visit.call(&inner.port),
+            None => Ok(()),
+        }
     }
 
     /// The changes since the last call: `(url, state before, state after)`.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let contents = self.mailbox.as_ref().and_then(|mailbox| mailbox.take());
+        let contents = self.inner.get().and_then(|inner| inner.mailbox.take());
         let changes = contents.map(|contents| contents.notes);
         let changes = changes.unwrap_or_default().into_iter();
         let told = changes.map(|change| (change.url, change.before.name(), change.after.name()));

@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::aside::{Aside, COMPLETE, FAILED, OWN, note_list};
 use super::convert::{self, header_list, joined};
+use super::guarded::Guarded;
 use super::port::Port;
+use super::relay::Started;
 use super::scope::Downstream;
-use super::{generation, relay::Started};
 use crate::engine::body::Source;
 use crate::engine::deliver::ExchangeMailbox;
 use crate::engine::error::{Error, Kind};
@@ -26,9 +26,7 @@ use crate::engine::upload::Upload;
 /// One request on its way and the response coming back.
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Exchange {
-    /// Only `None` while dropping.
-    inner: Option<Inner>,
-    generation: u64,
+    inner: Guarded<Inner>,
 }
 
 struct Inner {
@@ -114,17 +112,12 @@ impl Exchange {
             over: AtomicBool::new(false),
         };
         Self {
-            inner: Some(inner),
-            generation: generation(),
+            inner: Guarded::new(inner),
         }
     }
 
     fn inner(&self) -> PyResult<&Inner> {
-        let alive = self
-            .inner
-            .as_ref()
-            .filter(|_| self.generation == generation());
-        alive.ok_or_else(|| PyValueError::new_err("this exchange belongs to the parent process"))
+        self.inner.or_refuse("exchange")
     }
 }
 
@@ -309,7 +302,7 @@ impl Exchange {
 
     /// What waits at the port may be a task that this belongs to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match &self.inner {
+        match self.inner.anywhere() {
             Some(inner) => visit.call(&inner.port),
             None => Ok(()),
         }
@@ -331,16 +324,10 @@ impl Inner {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for Inner {
     fn drop(&mut self) {
-        let inner = self.inner.take();
-        if self.generation == generation() {
-            if let Some(inner) = inner.filter(|inner| !inner.over.load(Ordering::Relaxed)) {
-                drop(inner.abort());
-            }
-        } else {
-            // Its locks may be held by a thread that exists in the parent only.
-            std::mem::forget(inner);
+        if !self.over.load(Ordering::Relaxed) {
+            drop(self.abort());
         }
     }
 }

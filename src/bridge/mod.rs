@@ -10,6 +10,7 @@ mod config;
 mod convert;
 mod exchange;
 mod gateway;
+mod guarded;
 mod memory;
 mod port;
 mod relay;

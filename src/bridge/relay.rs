@@ -330,10 +330,10 @@ impl Relay {
     fn shutdown(&self, port: Py<Port>, grace: f64) -> PyResult<Option<Drain>> {
         let grace = Duration::try_from_secs_f64(grace)
             .map_err(|error| PyValueError::new_err(format!("shutdown_grace: {error}")))?;
-        let Some((generation, started)) = self.lock().take() else {
+        let Some((_, started)) = self.lock().take() else {
             return Ok(None);
         };
-        Ok(Some(Drain::of(port, started, grace, generation)))
+        Ok(Some(Drain::of(port, started, grace)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::generation;
+use super::guarded::Guarded;
 use super::port::Port;
 use super::relay::Started;
 use crate::engine::mailbox::{End, Mailbox};
@@ -14,8 +14,26 @@ use crate::engine::mailbox::{End, Mailbox};
 /// A round of health checks that is going on.
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Round {
+    inner: Guarded<Waiting>,
+}
+
+/// The end that is waited for.
+struct Waiting {
     port: Py<Port>,
     done: Arc<Mailbox<()>>,
+}
+
+impl Waiting {
+    fn new(port: Py<Port>) -> Self {
+        let done = Mailbox::new(port.get().doorbell());
+        Self { port, done }
+    }
+
+    /// Has `waiter` answered at the end; `false` where that has come.
+    fn park(&self, waiter: Py<PyAny>) -> bool {
+        let waiting = self.port.get().wait(waiter, |key| self.done.park(key));
+        waiting.is_some()
+    }
 }
 
 impl Round {
@@ -24,8 +42,8 @@ impl Round {
         started: &Started,
         round: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        let done: Arc<Mailbox<()>> = Mailbox::new(port.get().doorbell());
-        let over = Over(Arc::clone(&done));
+        let waiting = Waiting::new(port);
+        let over = Over(Arc::clone(&waiting.done));
         let relay = Arc::clone(&started.relay);
         started.runtime.submit(Box::new(move || {
             tokio::spawn(async move {
@@ -36,7 +54,8 @@ impl Round {
                 }
             });
         }));
-        Self { port, done }
+        let inner = Guarded::new(waiting);
+        Self { inner }
     }
 }
 
@@ -54,41 +73,37 @@ impl Drop for Over {
 impl Round {
     /// Has `waiter` answered when the round is over; `False` where it is.
     fn park(&self, waiter: Py<PyAny>) -> bool {
-        let port = self.port.get();
-        port.wait(waiter, |key| self.done.park(key)).is_some()
+        let inner = self.inner.get();
+        inner.is_some_and(|waiting| waiting.park(waiter))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.port)
+        match self.inner.anywhere() {
+            Some(waiting) => visit.call(&waiting.port),
+            None => Ok(()),
+        }
     }
 }
 
 /// A shutdown that is going on.
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Drain {
-    port: Py<Port>,
-    done: Arc<Mailbox<()>>,
-    started: Mutex<Option<Started>>,
-    generation: u64,
+    inner: Guarded<(Waiting, Mutex<Option<Started>>)>,
 }
 
 impl Drain {
     /// Begins a relay's end: what is in flight has `grace`.
-    pub(super) fn of(port: Py<Port>, started: Started, grace: Duration, generation: u64) -> Self {
-        let done: Arc<Mailbox<()>> = Mailbox::new(port.get().doorbell());
-        let (relay, mailbox) = (Arc::clone(&started.relay), Arc::clone(&done));
+    pub(super) fn of(port: Py<Port>, started: Started, grace: Duration) -> Self {
+        let waiting = Waiting::new(port);
+        let (relay, mailbox) = (Arc::clone(&started.relay), Arc::clone(&waiting.done));
         started.runtime.submit(Box::new(move || {
             tokio::spawn(async move {
                 relay.drain(grace).await;
                 mailbox.publish(|contents| contents.end = Some(End::Complete));
             });
         }));
-        Self {
-            port,
-            done,
-            started: Mutex::new(Some(started)),
-            generation,
-        }
+        let inner = Guarded::new((waiting, Mutex::new(Some(started))));
+        Self { inner }
     }
 }
 
@@ -96,28 +111,29 @@ impl Drain {
 impl Drain {
     /// Has `waiter` answered when the requests in flight are done; `False` where they are.
     fn park(&self, waiter: Py<PyAny>) -> bool {
-        let waiting = self.port.get().wait(waiter, |key| self.done.park(key));
-        waiting.is_some()
+        let inner = self.inner.get();
+        inner.is_some_and(|(waiting, _)| waiting.park(waiter))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.port)
+        match self.inner.anywhere() {
+            Some((waiting, _)) => visit.call(&waiting.port),
+            None => Ok(()),
+        }
     }
 
     /// Closes what is left; the last relay of the process ends the engine's thread.
     fn finish(&self, py: Python<'_>) {
-        let started = self
-            .started
+        let Some((_, started)) = self.inner.get() else {
+            return;
+        };
+        let started = started
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(Started { runtime, relay }) = started else {
             return;
         };
-        if self.generation != generation() {
-            std::mem::forget((runtime, relay));
-            return;
-        }
         // Where the drain was not waited for, requests are still in flight.
         relay.cut();
         drop(relay);

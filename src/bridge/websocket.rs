@@ -5,19 +5,19 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::StatusCode;
-use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
+use super::REGISTRY;
 use super::aside::{Aside, note_list};
 use super::convert::{self, header_list};
+use super::guarded::Guarded;
 use super::port::Port;
 use super::relay::Started;
 use super::scope::Downstream;
-use super::{REGISTRY, generation};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe::Pipe;
 use crate::engine::relay::{InFlight, Request};
@@ -30,9 +30,7 @@ use crate::engine::websocket::session::{Inbox, Outbox, Presence, run};
 /// One end of a WebSocket.
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct WebSocket {
-    /// Only `None` while dropping.
-    inner: Option<Inner>,
-    generation: u64,
+    inner: Guarded<Inner>,
 }
 
 struct Inner {
@@ -99,7 +97,7 @@ impl WebSocket {
         (presence, called_off): (Option<InFlight>, Arc<Mailbox<()>>),
     ) -> Self {
         Self {
-            inner: Some(Inner {
+            inner: Guarded::new(Inner {
                 port,
                 runtime,
                 inbox: link.inbox,
@@ -110,16 +108,11 @@ impl WebSocket {
                 presence: Mutex::new(presence),
                 called_off,
             }),
-            generation: generation(),
         }
     }
 
     fn inner(&self) -> PyResult<&Inner> {
-        let alive = self
-            .inner
-            .as_ref()
-            .filter(|_| self.generation == generation());
-        alive.ok_or_else(|| PyValueError::new_err("this WebSocket belongs to the parent process"))
+        self.inner.or_refuse("WebSocket")
     }
 }
 
@@ -240,7 +233,7 @@ impl WebSocket {
 
     /// What waits at the port may be a task that this belongs to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match &self.inner {
+        match self.inner.anywhere() {
             Some(inner) => visit.call(&inner.port),
             None => Ok(()),
         }
@@ -275,16 +268,8 @@ impl Inner {
     }
 }
 
-impl Drop for WebSocket {
+impl Drop for Inner {
     fn drop(&mut self) {
-        let inner = self.inner.take();
-        if self.generation == generation() {
-            if let Some(inner) = inner {
-                drop(inner.close(Close::new(GOING_AWAY, "")));
-            }
-        } else {
-            // Its locks may be held by a thread that exists in the parent only.
-            std::mem::forget(inner);
-        }
+        drop(self.close(Close::new(GOING_AWAY, "")));
     }
 }

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from asgi_relay import Relay
+from asgi_relay import ASGITransport, Relay
 from tests.support.direct import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.support.asgi import Message, Receive, Scope, Send
 
 PATIENCE = 15
 
@@ -129,6 +131,26 @@ def fork_while_a_thread_asks(relay: Relay) -> None:
     say("parent", get(relay))
 
 
+def fork_in_an_app(_: Relay) -> None:
+    """An app that is asked in memory forks while it answers."""
+    head: Message = {"type": "http.response.start", "status": 200, "headers": []}
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(PATIENCE)
+            try:
+                await send(head)
+            except ValueError as error:
+                say("child", error)
+            os._exit(0)
+        say("status", await asyncio.to_thread(status_of, pid))
+        await send(head)
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    say("parent", get(Relay("http://app", transport=ASGITransport(app=app))))
+
+
 def processes(relay: Relay) -> None:
     say("parent", get(relay))
     fork = multiprocessing.get_context("fork")
@@ -174,6 +196,7 @@ SCENARIOS = {
         child_does_nothing,
         fork_on_a_running_loop,
         fork_while_a_thread_asks,
+        fork_in_an_app,
         processes,
         preload,
     )
