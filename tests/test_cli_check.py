@@ -12,6 +12,8 @@ import pytest
 from asgi_relay import _cli
 
 from .support import scripts
+from .support.client import fetch
+from .support.gateway import starting
 from .support.upstream import Upstream, refusing
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         base = f"{upstream.url}/base"
         assert checked.rows == [
             ["host", "path", "methods", "to", "weight", "balance", "state"],
-            ["example.org, *.example.org", "/api", "GET, POST", f"{base}/", "3", "p2c", "reached"],
+            ["example.org, *.example.org", "/api", "GET, POST", base, "3", "p2c", "reached"],
             [f"{upstream.url}/", "1", "reached"],
             ["any", "/", "any", f"{upstream.url}/", "reached"],
         ]
@@ -87,6 +89,32 @@ def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         # It connects, and asks for nothing.
         upstream.wait_connections(3)
         assert upstream.requests == []
+
+
+ARRIVALS = [
+    ("path: /a", "", "/a", "/"),
+    ("path: /a", "/base", "/a", "/base"),
+    ("path: /a", "/base/", "/a", "/base"),
+    ("path: /a, upstream_prefix: /v2", "/base", "/a", "/base/v2"),
+    ("path: /a, strip_prefix: false", "/base", "/a", "/base/a"),
+    ("path: '/a%20b', strip_prefix: false", "", "/a%20b", "/a%20b"),
+    ("path: '/100%25é', strip_prefix: false", "", "/100%25%C3%A9", "/100%25%C3%A9"),
+    ("path: /", "/base", "/", "/base/"),
+    ("path: /, strip_prefix: false", "/base", "/", "/base/"),
+]
+
+
+@pytest.mark.parametrize(("route", "base", "asked", "arrives"), ARRIVALS)
+def test_the_table_says_where_a_request_for_the_path_arrives(
+    route: str, base: str, asked: str, arrives: str, tmp_path: Path
+) -> None:
+    with Upstream(scripts.ok) as upstream:
+        text = f"routes: [{{{route}, targets: '{upstream.url}{base}'}}]\n"
+        with starting("serve", "-c", written(tmp_path, text), "--port", "0") as gateway:
+            gateway.wait_line("ready")
+            fetch(gateway.port, asked)
+        assert upstream.requests[0].target == arrives.encode()
+        assert any(line.endswith(f"   {upstream.url}{arrives}") for line in gateway.lines)
 
 
 def test_targets_that_cannot_be_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 ANY = "any"
 TITLES = ("host", "path", "methods", "to", "weight", "balance", "state")
+# What a path has as it is (RFC 3986 §3.3), beside what `quote` never encodes.
+_IN_A_PATH: Final = "/!$&'()*+,;=:@"
 
 
 class Listener(NamedTuple):
@@ -54,19 +57,24 @@ class Route(NamedTuple):
     policy: str
     strip_prefix: bool
 
+    def arrival(self, target: str) -> str:
+        """Where a request for the path itself arrives."""
+        # Of the root nothing is cut off, as every path begins with it.
+        cut = self.strip_prefix and self.path != "/"
+        url = target if cut else target + quote(self.path, _IN_A_PATH)
+        return url if "/" in url.partition("://")[2] else f"{url}/"
+
     def rows(self, states: Sequence[str]) -> list[tuple[str, ...]]:
         """A row for each target; what the route says of itself stands in the first."""
         own = (", ".join(self.hosts) or ANY, self.path, ", ".join(self.methods) or ANY)
         several = len(self.targets) > 1
         weighted = any(weight != 1 for _, weight in self.targets)
-        # Where a request for the path itself arrives.
-        below = "" if self.strip_prefix else self.path
         rows: list[tuple[str, ...]] = []
         for number, (url, weight) in enumerate(self.targets):
             rows.append(
                 (
                     *(own if number == 0 else ("", "", "")),
-                    f"{url}{below}" if below.strip("/") else f"{url}/",
+                    self.arrival(url),
                     str(weight) if weighted else "",
                     self.policy if several and number == 0 else "",
                     states[number] if states else "",
