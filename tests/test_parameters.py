@@ -226,6 +226,26 @@ def test_a_context_of_the_ssl_module_is_explained() -> None:
         Relay(URL, verify=ssl.create_default_context())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"max_retries": -1}, "max_retries: -1 is not allowed; 0 to 2147483647"),
+        ({"max_retries": 2**31}, "max_retries: 2147483648 is not allowed; 0 to 2147483647"),
+        ({"max_in_flight": 0}, "max_in_flight: 0 is not allowed; 1 to 2147483647, or None"),
+        (
+            {"ws_max_message_size": 2**31},
+            "ws_max_message_size: 2147483648 is not allowed; 1 to 2147483647, or None",
+        ),
+        ({"retry_statuses": [-503]}, "retry_statuses: -503 is not a final HTTP status; 200 to 599"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_error_tells_both_bounds(parameters: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        Relay(URL, **parameters)
+    assert str(raised.value) == told
+
+
 @pytest.mark.parametrize("parameter", ["verify", "cert"])
 def test_a_file_without_certificates_is_named_before_any_request(
     parameter: str, tmp_path: Path

@@ -148,7 +148,7 @@ CLASSES: list[tuple[type, list[tuple[str, Any, Any]]]] = [
         [
             *each("name", [*NAME, (None, TypeError)]),
             *each("secret", [(5, TypeError), (True, TypeError)]),
-            *each("max_age", TIME),
+            *each("max_age", [*POSITIVE_TIME, (1.7, ValueError), (0.5, ValueError)]),
             *each("path", [("a;b", ValueError), ("/\r\n", ValueError), (None, TypeError)]),
             *each("same_site", [("", ValueError), ("loose", ValueError), (None, ValueError)]),
             *each("secure", [("yes", TypeError), (1, TypeError)]),
@@ -214,6 +214,21 @@ def test_a_wrong_parameter_of_a_part_is_named(
     with pytest.raises(kind, match=rf"^(\w+\.)?{name}\b") as raised:
         configure(cls(**{**others, name: value}))
     assert type(raised.value) is kind
+
+
+def test_an_error_of_a_part_tells_both_bounds() -> None:
+    with pytest.raises(ValueError, match=r"^health_check.rise: 0 is not allowed; 1 to 2147483647$"):
+        HealthCheck(rise=0)
+    with pytest.raises(ValueError, match=r"^target.weight: -1 is not allowed; 0 to 2147483647$"):
+        Target(A, weight=-1)
+
+
+@pytest.mark.parametrize("wrong", [A, A.encode(), 5, None, [5], [A.encode()]], ids=label)
+def test_what_pick_cannot_do_without_is_named(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^without\b") as raised:
+        Relay([A, B]).pick(wrong)
+    # It may hold a password.
+    assert A not in str(raised.value)
 
 
 def test_an_unknown_policy_is_told_the_known_ones() -> None:

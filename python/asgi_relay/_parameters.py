@@ -26,6 +26,8 @@ KINDS: dict[str, type[RelayError]] = {
 
 # An int may be larger than any float.
 _ENDLESS = 1e18
+# As many of anything as the engine counts.
+_MOST = 2**31 - 1
 
 # Whose exceptions of the same names mean the same.
 LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "asgi_relay"})
@@ -67,12 +69,17 @@ def optional_logger(value: object) -> None:
         raise TypeError(f"logger: {value!r} is not a logging.Logger or None")
 
 
-def whole_number(parameter: str, value: object) -> int:
-    """An int that is not negative."""
+def whole_number(parameter: str, value: object, least: int = 0) -> int:
+    """An int of at least so many."""
+    found = _int(parameter, value)
+    if not least <= found <= _MOST:
+        raise ValueError(f"{parameter}: {value!r} is not allowed; {least} to {_MOST}")
+    return found
+
+
+def _int(parameter: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{parameter}: {value!r} is not an int")
-    if not 0 <= value < 2**31:
-        raise ValueError(f"{parameter}: {value!r} is not allowed; 0 or more")
     return value
 
 
@@ -115,14 +122,22 @@ def optional_size(parameter: str, value: object) -> int | None:
     """Octets, at least one; `None` is any number."""
     if value is None:
         return None
-    octets = whole_number(parameter, value)
-    if octets == 0:
-        raise ValueError(f"{parameter}: {value!r} is not allowed; 1 or more, or None")
-    return octets
+    found = _int(parameter, value)
+    if not 1 <= found <= _MOST:
+        raise ValueError(f"{parameter}: {value!r} is not allowed; 1 to {_MOST}, or None")
+    return found
+
+
+def optional_age(parameter: str, value: object) -> float | None:
+    """Whole seconds, at least one; `None` is for ever."""
+    seconds = optional_time(parameter, value)
+    if seconds is not None and not seconds.is_integer():
+        raise ValueError(f"{parameter}: {value!r} is not allowed; whole seconds, or None")
+    return seconds
 
 
 def names(parameter: str, value: object) -> list[str]:
-    """Header names; a single str is a mistake, as it would be taken letter by letter."""
+    """Header names or URLs; a single str is a mistake, as it would be taken letter by letter."""
     return [
         text(f"{parameter}[{index}]", item) for index, item in enumerate(_items(parameter, value))
     ]
@@ -154,7 +169,7 @@ def statuses(parameter: str, value: object) -> list[int]:
     """HTTP statuses."""
     found = []
     for item in _items(parameter, value):
-        status = whole_number(parameter, item)
+        status = _int(parameter, item)
         if not 200 <= status <= 599:
             raise ValueError(f"{parameter}: {status} is not a final HTTP status; 200 to 599")
         found.append(int(status))
@@ -188,7 +203,10 @@ def exception_kinds(parameter: str, value: object) -> list[str]:
 
 
 def _items(parameter: str, value: object) -> list[Any]:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes):
+        # It may be a URL with a secret.
+        raise TypeError(f"{parameter}: a {type(value).__name__} is not a list")
+    if not isinstance(value, Iterable):
         raise TypeError(f"{parameter}: {value!r} is not a list")
     return list(value)
 

@@ -14,9 +14,9 @@ from ._parameters import (
     flag,
     header_values,
     number,
+    optional_age,
     optional_object,
     optional_size,
-    optional_time,
     share,
     statuses,
     text,
@@ -85,8 +85,7 @@ class HealthCheck:
         if not expected:
             raise ValueError("health_check.expected_statuses: none would ever be healthy")
         for name in ("rise", "fall"):
-            if whole_number(f"health_check.{name}", getattr(self, name)) == 0:
-                raise ValueError(f"health_check.{name}: 0 is not allowed; 1 or more")
+            whole_number(f"health_check.{name}", getattr(self, name), least=1)
         share("health_check.jitter", self.jitter)
 
     def _parts(self) -> dict[str, Any]:
@@ -223,7 +222,7 @@ class StickyCookie:
     name: its name.
     secret: signs it (HMAC-SHA256), so that nobody can make one up; the same for all processes.
         Without it, who knows a target's URL can.
-    max_age: seconds; `None` is as long as the browser runs.
+    max_age: whole seconds; `None` is as long as the browser runs.
     path: where the browser sends it.
     same_site: `"strict"`, `"lax"` or `"none"`.
     secure: `None` is as the client's connection is.
@@ -246,7 +245,7 @@ class StickyCookie:
             raise TypeError(f"sticky.secret: a {kind} is not a str, bytes or None")
         if isinstance(self.secret, str):
             text("sticky.secret", self.secret)
-        optional_time("sticky.max_age", self.max_age)
+        optional_age("sticky.max_age", self.max_age)
         path = text("sticky.path", self.path)
         if not path.startswith("/") or not path.isascii() or not path.isprintable() or ";" in path:
             raise ValueError(f"sticky.path: {path!r} is not the path of a cookie")

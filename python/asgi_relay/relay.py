@@ -243,9 +243,10 @@ class Relay:
     def pick(self, without: Iterable[str] = ()) -> str | None:
         """The URL of a target that a request could be given now, if there is one.
 
-        None of those `without`. Round robin goes on by one with it; else nothing changes.
+        None of those `without`. Round robin goes on by one with it; else nothing changes. Raises
+        `TypeError` for a `without` that is no list of str.
         """
-        return self._engine.pick(list(without))
+        return self._engine.pick(names("without", without))
 
     async def check_targets(self) -> None:
         """Ask all targets with a `health_check` how they are, now, and wait for the answers."""
