@@ -14,7 +14,7 @@ from ..relay import Relay
 from ._errors import failure
 from ._health import REQUEST_TIMEOUT, HealthChecker
 from ._proxy import HANDSHAKE_TIMEOUT, ask, carried, connecting, relayed
-from ._relays import relays_of, with_scheme
+from ._relays import named, relays_of, with_scheme
 from ._response import RelayedResponse
 from ._scope import Headers
 
@@ -40,8 +40,15 @@ class LoadBalancer:
         self._index = 0
         self._urls: dict[str, str] = {}
         if self._hosts:
+            # A server that is repeated is one target.
+            names = {
+                f"target_base_url[{index}]": f"servers[{self._servers.index(host)}]"
+                for index, host in enumerate(self._hosts)
+            }
+            with named({**names, "target_base_url": "servers"}):
+                relay = Relay(self._hosts)
             # As the engine spells them.
-            self._urls = dict(zip(self._hosts, Relay(self._hosts).targets, strict=True))
+            self._urls = dict(zip(self._hosts, relay.targets, strict=True))
         self._max_requests: int | None = None
         self._counts: dict[str, int] = {}
         self._round = 0
@@ -127,8 +134,9 @@ class LoadBalancer:
         override_body: bytes | str | list[Any] | dict[str, Any] | None = None,
         method: str | None = None,
     ) -> RelayedResponse:
-        """Pass a request on to the next upstream; as `proxy_pass`, which has the arguments.
+        """Pass a request on to the next upstream; as `proxy_pass`, which explains the arguments.
 
+        It has no `override_host`, and the request is called `req`, as with fastapi-reverse-proxy.
         Raises `HTTPException` with 503 where none is healthy, or all have had their requests.
         """
         asked = ask(
@@ -157,6 +165,7 @@ class LoadBalancer:
     ) -> None:
         """Carry a WebSocket to the next upstream and back; as `proxy_pass_websocket`.
 
+        It has no `timeout`: 10 s, and with a `HealthChecker` 60 s for the answer.
         Where there is none, the client is refused with 503.
         """
         handshake = connecting(
@@ -200,4 +209,4 @@ class LoadBalancer:
 def _listed(servers: Any) -> list[str]:
     if isinstance(servers, str) or not isinstance(servers, Sequence):
         raise TypeError(f"servers: a {type(servers).__name__} is not a list or a HealthChecker")
-    return [with_scheme(server) for server in servers]
+    return [with_scheme(server, f"servers[{index}]") for index, server in enumerate(servers)]

@@ -13,7 +13,7 @@ from .._parameters import whole_number
 from ..balancing import HealthCheck, Target
 from ..config import Timeout
 from ..relay import Relay
-from ._relays import Relays, balanced, relay_settings, with_scheme
+from ._relays import Relays, balanced, named, relay_settings, with_scheme
 
 # Of the requests that go through a checker's relay; what `LoadBalancer.proxy_pass` has by default.
 REQUEST_TIMEOUT: Final = 60.0
@@ -68,7 +68,8 @@ class HealthChecker:
     def _make_relay(self) -> Relay:
         targets = self._targets_at(self._ping_path)
         settings = relay_settings(self._settings)
-        return Relay(targets, **balanced(settings, len(targets), _BALANCE))
+        with named({"target_base_url": "targets"}):
+            return Relay(targets, **balanced(settings, len(targets), _BALANCE))
 
     def relay_for(self, target: str, timeout: Any) -> Relay:
         """A relay with another timeout, to this target and all that are healthy.
@@ -80,21 +81,29 @@ class HealthChecker:
         return self._others.find(hosts, timeout)
 
     def _targets_at(self, common: str) -> list[Target]:
-        if self.is_personalized:
-            return [self._target(config, config.get("pingpath", "/")) for config in self._configs]
-        return [self._target(config, common) for config in self._configs]
+        if not self.is_personalized:
+            check = self._check("ping_path", common)
+            return [Target(with_scheme(each["host"]), health_check=check) for each in self._configs]
+        targets = []
+        for index, config in enumerate(self._configs):
+            name = f"targets[{index}]"
+            check = self._check(f"{name}: pingpath", config.get("pingpath", "/"))
+            url = with_scheme(config["host"], f"{name}: host")
+            targets.append(Target(url, health_check=check))
+        return targets
 
-    def _target(self, config: Mapping[str, Any], path: object) -> Target:
+    def _check(self, name: str, path: object) -> HealthCheck:
         if not isinstance(path, str):
-            raise TypeError(f"ping_path: a {type(path).__name__} is not a str")
-        check = HealthCheck(
-            path if path.startswith("/") else f"/{path}",
-            interval=self.interval,
-            timeout=self.timeout,
-            fall=1,
-            jitter=0.0,
-        )
-        return Target(with_scheme(config["host"]), health_check=check)
+            raise TypeError(f"{name}: a {type(path).__name__} is not a str")
+        own = {f"health_check.{each}": each for each in ("interval", "timeout")}
+        with named({"health_check.path": name, **own}):
+            return HealthCheck(
+                path if path.startswith("/") else f"/{path}",
+                interval=self.interval,
+                timeout=self.timeout,
+                fall=1,
+                jitter=0.0,
+            )
 
     @property
     def ping_path(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -65,14 +66,11 @@ class Relays:
         elif sent_host:
             extra = settings.get("extra_request_headers", {})
             settings["extra_request_headers"] = {**extra, "host": sent_host}
-        try:
+        with named({"target_base_url": "host"}):
             if isinstance(host, tuple):
                 relay = Relay(host, **balanced(settings, len(host), "round_robin"))
             else:
                 relay = Relay(with_scheme(host), **settings)
-        except (TypeError, ValueError) as error:
-            message = str(error).replace("target_base_url:", "host:")
-            raise type(error)(message) from None
         self._relays[key] = relay
         self._alive.add(relay)
         while len(self._relays) > _MOST:
@@ -88,10 +86,23 @@ class Relays:
                 tasks.start_soon(relay.shutdown)
 
 
-def with_scheme(host: str) -> str:
+@contextmanager
+def named(names: Mapping[str, str]) -> Iterator[None]:
+    """Have errors begin with the caller's own names for the parameters of a relay."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        for name, own in names.items():
+            if message.startswith(name):
+                raise type(error)(own + message.removeprefix(name)) from None
+        raise
+
+
+def with_scheme(host: str, parameter: str = "host") -> str:
     """A URL, which `http://` may be left out of."""
     if not isinstance(host, str):
-        raise TypeError(f"host: a {type(host).__name__} is not a str")
+        raise TypeError(f"{parameter}: a {type(host).__name__} is not a str")
     return host if "://" in host else f"http://{host}"
 
 
