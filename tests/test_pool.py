@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .support.exchange import Exchange, Script
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+HTTP_1_0 = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"
 
 NOTICED = 0.25
 """Seconds within which the relay has to know that a client has left."""
@@ -47,9 +48,8 @@ def indices(upstream: Upstream) -> list[int]:
         scripts.answer(500),
         scripts.answer(body=b"x" * 1_000_000),
         scripts.say(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
-        scripts.say(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"),
     ],
-    ids=["length", "204", "500", "long", "chunked", "http-1.0-keep-alive"],
+    ids=["length", "204", "500", "long", "chunked"],
 )
 def test_a_connection_is_used_again_after_a_whole_answer(script: Script) -> None:
     with Upstream(script) as upstream, relayed(upstream.url) as front:
@@ -93,15 +93,31 @@ def test_a_connection_is_used_again_after_an_upload_in_pieces(chunked: bool) -> 
         scripts.answer(headers=[("Connection", "Close")]),
         scripts.answer(headers=[("Connection", "x-a, close")]),
         scripts.say(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        scripts.say(HTTP_1_0),
         scripts.early(200),
     ],
-    ids=["close", "Close", "close-in-a-list", "http-1.0", "early"],
+    ids=["close", "Close", "close-in-a-list", "http-1.0", "http-1.0-keep-alive", "early"],
 )
 def test_a_connection_that_the_upstream_wants_closed_is_not_used_again(script: Script) -> None:
     with Upstream(script) as upstream, relayed(upstream.url) as front:
         for _ in range(2):
             assert front.fetch(method="PUT", body=b"x").status == 200
         assert indices(upstream) == [0, 1]
+
+
+def test_a_chunked_body_is_whole_behind_an_answer_in_http_1_0() -> None:
+    with (
+        Upstream(scripts.say(HTTP_1_0)) as upstream,
+        relayed(upstream.url) as front,
+        front.client() as client,
+    ):
+        for _ in range(2):
+            client.start("PUT", chunked=True)
+            client.send_chunks([b"not ", b"lost"])
+            assert client.read().body == b"ok"
+        requests = upstream.requests
+    assert [request.version for request in requests] == [b"HTTP/1.1"] * 2
+    assert [request.body for request in requests] == [b"not lost"] * 2
 
 
 def test_an_answer_before_the_end_of_an_upload_does_not_mix_the_rest_into_the_next_request() -> (

@@ -251,6 +251,26 @@ def test_a_length_that_repeats_itself_is_one_length(fields: bytes) -> None:
     assert (response.body, response.values("content-length")) == (b"ok", [b"2"])
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: +5",
+        b"Content-Length: 5x",
+        b"Content-Length:",
+        b"Content-Length: 5, 6",
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 99999999999999999999999",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_malformed_length_is_a_502(method: str, fields: bytes) -> None:
+    with (
+        Upstream(scripts.say(HEAD + fields + b"\r\n\r\n")) as upstream,
+        relayed(upstream.url) as front,
+    ):
+        assert front.fetch(method=method).status == 502
+
+
 def test_an_http_1_0_answer_with_a_transfer_encoding_is_a_502() -> None:
     """RFC 9112 §6.1: such a message is to be treated as if its framing were faulty."""
     said = b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"

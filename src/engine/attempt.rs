@@ -120,9 +120,10 @@ impl Relay {
                 }
                 Err(error) => {
                     // Once, as one that is shared is as kept the next time.
-                    let again = reused && freshness != Freshness::New;
-                    let safe = repeatable || error.reach().is_safe();
-                    if !(again && safe && closed(&error, &lease, to)) {
+                    let unseen = error.reach().is_safe();
+                    let again = reused || unseen && lease.is_multiplexed();
+                    let again = again && freshness != Freshness::New;
+                    if !(again && (repeatable || unseen) && closed(&error, &lease, to)) {
                         return Err(error);
                     }
                     pool.retire(&lease, &error);
@@ -256,10 +257,14 @@ fn arrived(
 /// what becomes part of it.
 fn answer(
     (mut response, arrived): (http::Response<Incoming>, Instant),
-    lease: Lease,
+    mut lease: Lease,
     handshake: Option<&Handshake>,
     read: Option<Duration>,
 ) -> Result<Box<Answer>, Error> {
+    if response.version() < Version::HTTP_11 {
+        // hyper would write the next request in HTTP/1.0, too, and leave out a chunked body.
+        lease.is_the_last();
+    }
     let switched = match handshake {
         None => None,
         Some(handshake) => switched(handshake, &lease, &mut response)?,

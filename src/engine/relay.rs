@@ -220,6 +220,12 @@ impl Relay {
         self.request_policy.passes(name)
     }
 
+    /// Whether the lists let a header of this name go upstream, whoever it is for.
+    #[must_use]
+    pub fn allows(&self, name: &HeaderName) -> bool {
+        self.request_policy.allows(name)
+    }
+
     /// Whether the configuration gives every request a header of this name.
     #[must_use]
     pub fn gives(&self, name: &HeaderName) -> bool {

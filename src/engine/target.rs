@@ -117,13 +117,15 @@ impl Target {
             return Err(TargetError::Malformed("it contains white space".to_owned()));
         }
         // Url would forgive these, and find another host or path in them than other readers do.
-        let authority = text.split_once("://").map(|(_, rest)| rest);
-        if text.contains('\\') || authority.is_none_or(|rest| rest.starts_with('/')) {
-            return Err(TargetError::Malformed(
-                "no '://' with a host behind it".to_owned(),
-            ));
+        let no_host = || TargetError::Malformed("no '://' with a host behind it".to_owned());
+        let (scheme, rest) = text.split_once("://").ok_or_else(no_host)?;
+        if text.contains('\\') || rest.starts_with('/') {
+            return Err(no_host());
         }
         let url = Url::parse(text).map_err(|error| TargetError::Malformed(error.to_string()))?;
+        if !scheme.eq_ignore_ascii_case(url.scheme()) {
+            return Err(no_host());
+        }
         let (secure, unix) = match url.scheme() {
             "http" | "ws" => (false, false),
             "https" | "wss" => (true, false),

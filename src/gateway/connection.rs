@@ -43,6 +43,9 @@ const READ_BUFFER: usize = 128 * 1024;
 /// Requests of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 256;
 
+/// Octets of each answer in HTTP/2 that wait for the client to take them.
+const SEND_BUFFER: usize = 32 * 1024;
+
 /// Octets that an HTTP/2 client may send ahead: of one request, and of all together.
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -283,6 +286,7 @@ where
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(size);
     let service = Service(client);
     let service = service_fn(move |request| service.call(request));

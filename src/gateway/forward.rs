@@ -93,6 +93,8 @@ pub struct Seen<'a> {
     upgrade: Option<&'a HeaderValue>,
     /// `TE` or `Trailer` is among the headers.
     trailers: bool,
+    /// A value begins or ends with a blank, which HTTP/1.1 takes off.
+    blanks: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -100,7 +102,13 @@ impl<'a> Seen<'a> {
     #[must_use]
     pub fn of(parts: &'a Parts) -> Self {
         let mut seen = Self::default();
+        let multiplexed = parts.version == Version::HTTP_2;
+        let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
         for (name, value) in &parts.headers {
+            if multiplexed {
+                let octets = value.as_bytes();
+                seen.blanks |= blank(octets.first()) || blank(octets.last());
+            }
             match *name {
                 HOST => {
                     seen.host.get_or_insert(value);
@@ -117,6 +125,12 @@ impl<'a> Seen<'a> {
             }
         }
         seen
+    }
+
+    /// Whether a header is malformed in HTTP/2 (RFC 9113 §8.2.1): two readers may see two values.
+    #[must_use]
+    pub const fn has_blanks(&self) -> bool {
+        self.blanks
     }
 
     /// The host that is asked for: of the target in absolute form, of `:authority`, or of `Host`
@@ -323,21 +337,21 @@ pub fn prepare(
         request.framing = Framing::Chunked;
     }
     if manner.seen.trailers {
-        pass_trailers(&mut request, parts);
+        pass_trailers(&mut request, parts, relay);
     }
     Ok(request)
 }
 
 /// Tells the upstream that the client takes trailers, and which ones it will send.
-fn pass_trailers(request: &mut Request, parts: &Parts) {
-    if has_token(&parts.headers, TE, "trailers") {
+fn pass_trailers(request: &mut Request, parts: &Parts, relay: &Relay) {
+    if relay.allows(&TE) && has_token(&parts.headers, TE, "trailers") {
         let trailers = HeaderValue::from_static("trailers");
         request.headers.insert(TE, trailers);
         // It is for this neighbour alone (RFC 9110 §10.1.4).
         let own = HeaderValue::from_static("te");
         request.headers.insert(CONNECTION, own);
     }
-    if request.framing == Framing::Chunked {
+    if relay.allows(&TRAILER) && request.framing == Framing::Chunked {
         for line in parts.headers.get_all(TRAILER) {
             request.headers.append(TRAILER, line.clone());
         }

@@ -77,6 +77,7 @@ impl Passage {
     ) -> Result<Self, Reply> {
         let (parts, seen, route) = (asked.parts, asked.seen, &found.way.route);
         let has_body = !incoming.is_end_stream();
+        let multiplexed = parts.version == Version::HTTP_2;
         let upload = has_body.then(|| {
             let watch = Arc::clone(client.presence.watch());
             let relay = Arc::clone(&found.way.relay);
@@ -86,6 +87,7 @@ impl Passage {
                 limits.body_timeout,
                 watch,
                 relay,
+                multiplexed,
             )
         });
         let manner = Manner {
@@ -96,7 +98,7 @@ impl Passage {
             seen,
             peer: &client.peer,
         };
-        let h2_body = has_body && parts.version == Version::HTTP_2;
+        let h2_body = has_body && multiplexed;
         let mut outgoing = forward::prepare(&found.way.relay, parts, manner, id, h2_body)?;
         if let Framing::Length(length) = outgoing.framing
             && route.max_body_size.is_some_and(|most| length > most)

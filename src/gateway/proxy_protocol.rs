@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -56,15 +57,28 @@ fn parse_line(line: &[u8]) -> Option<Header> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     let mut words = line.split(' ').skip(1);
     match words.next()? {
-        "UNKNOWN" => return Some(Header::Local),
-        "TCP4" | "TCP6" => {}
-        _ => return None,
+        "UNKNOWN" => Some(Header::Local),
+        "TCP4" => addresses::<Ipv4Addr>(words),
+        "TCP6" => addresses::<Ipv6Addr>(words),
+        _ => None,
     }
-    let client: IpAddr = words.next()?.parse().ok()?;
-    let _server: IpAddr = words.next()?.parse().ok()?;
-    let _port: u16 = words.next()?.parse().ok()?;
-    let _port: u16 = words.next()?.parse().ok()?;
-    words.next().is_none().then_some(Header::Client(client))
+}
+
+/// The client's address, where both are of one family, and two ports and nothing else follow.
+fn addresses<'a, A: FromStr + Into<IpAddr>>(
+    mut words: impl Iterator<Item = &'a str>,
+) -> Option<Header> {
+    let client: A = words.next()?.parse().ok()?;
+    let _server: A = words.next()?.parse().ok()?;
+    for port in [words.next()?, words.next()?] {
+        // Rust would read a sign, too.
+        let digits = port.bytes().all(|octet| octet.is_ascii_digit());
+        let _: u16 = digits.then(|| port.parse().ok())??;
+    }
+    words
+        .next()
+        .is_none()
+        .then_some(Header::Client(client.into()))
 }
 
 async fn read_binary<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Header> {
@@ -115,6 +129,10 @@ mod tests {
             &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..],
             b"PROXY TCP4 192.0.2.1 192.0.2.2 5000\r\n",
             b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80 1\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 +5000 80\r\n",
+            b"PROXY TCP4 2001:db8::1 192.0.2.2 5000 80\r\n",
+            b"PROXY TCP4 192.0.2.1 2001:db8::2 5000 80\r\n",
+            b"PROXY TCP6 192.0.2.1 2001:db8::2 5000 80\r\n",
             b"PROXY TCP4 example 192.0.2.2 5000 80\r\n",
             b"PROXY UDP4 192.0.2.1 192.0.2.2 5000 80\r\n",
             b"PROXY TCP4 192.0.2.1",

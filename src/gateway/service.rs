@@ -195,6 +195,9 @@ fn check<'a>(
     if !forward::is_relayed(&parts.method) {
         return Err(Reply::not_allowed(&USUAL));
     }
+    if asked.seen.has_blanks() {
+        return Err(Reply::bad_request("a header begins or ends with a blank"));
+    }
     let trusted = &settings.server.trusted_proxies;
     let origin = forward::origin(parts, &client.peer, trusted);
     let host = asked.seen.host(parts)?;

@@ -81,11 +81,13 @@ pub struct Upload {
     watch: Arc<Watch>,
     /// Says which trailers pass.
     relay: Arc<Relay>,
+    multiplexed: bool,
     ended: bool,
 }
 
 impl Upload {
-    /// A body for `relay` of at most `most` octets, with at most `idle` between two of its pieces.
+    /// A body for `relay` of at most `most` octets, with at most `idle` between two of its pieces, in
+    /// HTTP/2 where it is `multiplexed`.
     #[must_use]
     pub fn new(
         incoming: Incoming,
@@ -93,6 +95,7 @@ impl Upload {
         idle: Option<Duration>,
         watch: Arc<Watch>,
         relay: Arc<Relay>,
+        multiplexed: bool,
     ) -> Self {
         watch.upload(true);
         Self {
@@ -103,6 +106,7 @@ impl Upload {
             verdict: Arc::default(),
             watch,
             relay,
+            multiplexed,
             ended: false,
         }
     }
@@ -160,6 +164,10 @@ impl Body for Upload {
         };
         this.timer = None;
         Poll::Ready(match next {
+            // hyper takes a reset without an error for the end.
+            None if this.multiplexed && !incoming.is_end_stream() => {
+                Some(Err(this.fail(Fault::Broken)))
+            }
             None => {
                 this.ended = true;
                 None

@@ -119,9 +119,11 @@ impl Watch {
         self.phase.load(Ordering::Relaxed) == phase as u8
     }
 
+    /// Whether there has been nothing to do for so long. An answer that is over may still be on its
+    /// way out.
     fn is_idle_for(&self, milliseconds: u64, now: u64) -> bool {
         let since = self.since.load(Ordering::Relaxed);
-        self.is_in(Phase::Idle) && now.saturating_sub(since) >= milliseconds
+        self.is_in(Phase::Idle) && !self.is_blocked() && now.saturating_sub(since) >= milliseconds
     }
 
     /// The connection carries many requests at once.
@@ -206,9 +208,7 @@ impl Watch {
 
     /// Has it rest where it is idle for long enough.
     pub(super) fn lull(&self, now: u64) {
-        let idle = self.is_idle_for(DROWSY, now)
-            && self.blocked.load(Ordering::Relaxed) == 0
-            && !self.has_goodbye();
+        let idle = self.is_idle_for(DROWSY, now) && !self.has_goodbye();
         if idle && !self.rest.swap(true, Ordering::Relaxed) {
             self.wake();
         }
@@ -223,7 +223,16 @@ impl Watch {
 
     /// The client takes nothing at the moment, or does again.
     pub fn block(&self, blocked: bool) {
+        if !blocked && self.is_blocked() && self.is_in(Phase::Idle) {
+            // Only now is it idle.
+            self.since.store(self.clock.hands(), Ordering::Relaxed);
+        }
         self.note(&self.blocked, blocked);
+    }
+
+    /// Whether part of an answer waits to be written.
+    fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed) != 0
     }
 
     /// The rest of a head in HTTP/2 is to come, or has.
@@ -338,10 +347,65 @@ impl Watch {
                 && now.saturating_sub(leaving) >= PARTING
         {
             Order::Die
-        } else if self.is_in(Phase::Idle) && over(since, kept) {
+        } else if self.is_in(Phase::Idle) && blocked == 0 && over(since, kept) {
             Order::Leave
         } else {
             Order::Stay
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Limits under which whatever is idle has been so for too long.
+    fn impatient() -> ServerLimits {
+        ServerLimits {
+            keepalive_timeout: Some(Duration::from_secs(1)),
+            body_timeout: Some(Duration::from_secs(100)),
+            header_timeout: None,
+            max_header_size: 8192,
+            max_headers: 100,
+            max_body_size: None,
+            max_connections: None,
+        }
+    }
+
+    /// A connection whose only request is over.
+    fn answered() -> Watch {
+        let watch = Watch::new(Clock::new());
+        watch.begin();
+        watch.finish();
+        watch
+    }
+
+    #[test]
+    fn who_still_takes_an_answer_is_not_idle() {
+        let watch = answered();
+        assert!(watch.may_be_evicted(UNDISTURBED + 1));
+        assert_eq!(watch.verdict(&impatient(), 2000), Order::Leave);
+
+        watch.block(true);
+        assert!(!watch.may_be_evicted(50_000));
+        assert_eq!(watch.verdict(&impatient(), 50_000), Order::Stay);
+        watch.tell(Order::Leave);
+        assert_eq!(watch.verdict(&impatient(), 50_000), Order::Stay);
+        // Unless nothing of it is taken.
+        assert_eq!(watch.verdict(&impatient(), 100_001), Order::Die);
+    }
+
+    #[test]
+    fn who_has_taken_an_answer_is_idle_from_then_on() {
+        let watch = answered();
+        watch.block(true);
+        watch.clock.advance(Duration::from_secs(50));
+        watch.block(false);
+        assert!(!watch.may_be_evicted(50_050));
+        assert_eq!(watch.verdict(&impatient(), 50_900), Order::Stay);
+        assert_eq!(watch.verdict(&impatient(), 51_100), Order::Leave);
+        watch.tell(Order::Leave);
+        assert_eq!(watch.verdict(&impatient(), 51_900), Order::Leave);
+        assert_eq!(watch.verdict(&impatient(), 52_100), Order::Die);
     }
 }

@@ -79,6 +79,9 @@ fn bad_targets_are_told_apart() {
         ("", "not an absolute URL"),
         ("h:8000", "not an absolute URL"),
         ("http:///h/base", "not an absolute URL"),
+        // A host `$` for who forgives the slashes, and one behind them for others.
+        ("ws:$://h", "not an absolute URL"),
+        ("http:h/://x", "not an absolute URL"),
         ("http://h\\base", "not an absolute URL"),
         ("ftp://x", "scheme \"ftp\""),
         ("http://", "not an absolute URL"),

@@ -188,6 +188,10 @@ impl ResponseBody {
         let Poll::Ready(next) = next else {
             return self.poll_idle(context).map(|error| Some(Err(error)));
         };
+        let next = match next {
+            None if self.is_cut() => Some(Err(failure::reset())),
+            next => next,
+        };
         self.timer = None;
         match (&next, &self.content) {
             (None, _) => self.end(),
@@ -198,6 +202,17 @@ impl ResponseBody {
             _ => {}
         }
         Poll::Ready(next)
+    }
+
+    /// Whether its stream has been reset, where hyper has it end: a reset without an error is for
+    /// what is left of the request, once the response is whole (RFC 9113 §8.1).
+    fn is_cut(&self) -> bool {
+        match &self.content {
+            ResponseContent::Http { incoming, lease } => {
+                lease.is_multiplexed() && !incoming.is_end_stream()
+            }
+            _ => false,
+        }
     }
 
     /// The socket that it comes over.

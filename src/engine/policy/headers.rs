@@ -84,6 +84,26 @@ pub fn retain(headers: &mut HeaderMap, passes: impl Fn(&HeaderName) -> bool) {
     }
 }
 
+/// One `Content-Length` line, which may repeat one number (RFC 9110 §8.6) but no other than
+/// `earlier`; `None` where it is malformed.
+#[must_use]
+pub fn content_length(value: &[u8], earlier: Option<u64>) -> Option<u64> {
+    let mut length = earlier;
+    for part in value.split(|&b| b == b',') {
+        let part = part.trim_ascii();
+        // Rust would read a sign, too.
+        if !part.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number: u64 = std::str::from_utf8(part).ok()?.parse().ok()?;
+        if length.is_some_and(|length| length != number) {
+            return None;
+        }
+        length = Some(number);
+    }
+    length
+}
+
 /// Adds the names that one `Connection` value nominates as hop-by-hop; `false` where there are
 /// more than [`MAX_LINES`].
 #[must_use]

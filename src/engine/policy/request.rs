@@ -8,7 +8,8 @@ use http::header::{
 };
 
 use super::headers::{
-    MAX_LINES, NameSet, dashed, is_alias, is_framing, is_hop_by_hop, name_set, nominated,
+    MAX_LINES, NameSet, content_length, dashed, is_alias, is_framing, is_hop_by_hop, name_set,
+    nominated,
 };
 
 /// The addresses that a request came from, one for each proxy.
@@ -203,7 +204,8 @@ impl RequestPolicy {
                     continue;
                 }
                 CONTENT_LENGTH => {
-                    length = Some(content_length(line.octets(), length)?);
+                    let read = content_length(line.octets(), length);
+                    length = Some(read.ok_or(BadRequest::ContentLength)?);
                     continue;
                 }
                 TRANSFER_ENCODING => {
@@ -269,12 +271,15 @@ impl RequestPolicy {
     pub fn passes(&self, name: &HeaderName) -> bool {
         !is_hop_by_hop(name)
             && !is_computed(name)
-            && !self.removed.contains_key(name)
             && !dashed(name).is_some_and(|meant| self.is_own(&meant))
-            && self
-                .allowed
-                .as_ref()
-                .is_none_or(|set| set.contains_key(name))
+            && self.allows(name)
+    }
+
+    /// Whether the lists let a header of this name go upstream.
+    #[must_use]
+    pub fn allows(&self, name: &HeaderName) -> bool {
+        let allowed = self.allowed.as_ref();
+        !self.removed.contains_key(name) && allowed.is_none_or(|set| set.contains_key(name))
     }
 
     /// Whether it is one of the extra headers.
@@ -351,27 +356,6 @@ fn nominated_by(lines: &[impl Line]) -> Result<Option<NameSet>, BadRequest> {
         }
     }
     Ok(names)
-}
-
-/// One `Content-Length` line, which may repeat one number (RFC 9110 §8.6) but no other than
-/// `earlier`.
-fn content_length(value: &[u8], earlier: Option<u64>) -> Result<u64, BadRequest> {
-    let mut length = earlier;
-    for part in value.split(|&b| b == b',') {
-        let part = part.trim_ascii();
-        if part.is_empty() || !part.iter().all(u8::is_ascii_digit) {
-            return Err(BadRequest::ContentLength);
-        }
-        let number = std::str::from_utf8(part)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        let number: u64 = number.ok_or(BadRequest::ContentLength)?;
-        if length.is_some_and(|length| length != number) {
-            return Err(BadRequest::ContentLength);
-        }
-        length = Some(number);
-    }
-    length.ok_or(BadRequest::ContentLength)
 }
 
 /// Appends `values` as one line, if there are any.

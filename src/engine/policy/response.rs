@@ -4,7 +4,7 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode};
 
-use super::headers::{NameSet, is_hop_by_hop, name_set, nominated};
+use super::headers::{NameSet, content_length, is_hop_by_hop, name_set, nominated};
 use crate::engine::error::{Error, Kind};
 use crate::engine::websocket::handshake::is_own;
 
@@ -124,7 +124,9 @@ impl ResponsePolicy {
 struct Seen {
     /// The names that `Connection` nominates as hop-by-hop.
     nominees: NameSet,
-    /// Lines with `Content-Length`.
+    /// The `Content-Length`.
+    length: Option<u64>,
+    /// Its lines.
     lengths: usize,
     /// One of them is a list.
     listed: bool,
@@ -134,6 +136,9 @@ impl Seen {
     fn look(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Error> {
         let octets = value.as_bytes();
         if *name == CONTENT_LENGTH {
+            // hyper looks at it only where a body is to come: not behind a HEAD.
+            let length = content_length(octets, self.length);
+            self.length = Some(length.ok_or_else(bad_length)?);
             self.lengths += 1;
             self.listed |= octets.contains(&b',');
         } else if *name == CONNECTION {
@@ -145,6 +150,13 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+fn bad_length() -> Error {
+    Error::new(
+        Kind::Protocol,
+        "a Content-Length that is no number, or two that differ",
+    )
 }
 
 /// Where the lines stand that do not pass. `HeaderMap::remove` puts the last name into the gap, so

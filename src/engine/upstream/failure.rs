@@ -79,9 +79,7 @@ fn stream(error: &(dyn StdError + 'static)) -> Option<Error> {
                 Some(h2::Reason::REFUSED_STREAM) => {
                     Error::refused(Kind::Read, "the upstream refused the stream")
                 }
-                Some(_) if error.is_reset() && error.is_remote() => {
-                    Error::new(Kind::Protocol, "the upstream reset the stream")
-                }
+                Some(_) if error.is_reset() && error.is_remote() => reset(),
                 // A GOAWAY that comes to this stream's ears is one that does not count it among
                 // those looked at (§6.8).
                 Some(_) if error.is_go_away() && error.is_remote() => {
@@ -94,6 +92,12 @@ fn stream(error: &(dyn StdError + 'static)) -> Option<Error> {
         cause = error.source();
     }
     None
+}
+
+/// One of many requests on an HTTP/2 connection has been ended by the upstream.
+#[must_use]
+pub fn reset() -> Error {
+    Error::new(Kind::Protocol, "the upstream reset the stream")
 }
 
 /// Our own error, where it went through hyper or an `io::Error` on its way here.

@@ -23,6 +23,7 @@ pub struct Lease {
     pub(super) reused: bool,
     pub(super) upload: Option<Arc<Sent>>,
     pub(super) timer: Timer,
+    last: bool,
     /// `None` for a connection that is opened for a handshake, and for part of one.
     pub(super) slot: Option<Slot>,
 }
@@ -51,6 +52,7 @@ impl Lease {
             sending: Sending::Connection(connection, origin),
             reused,
             upload: None,
+            last: false,
             slot,
         }
     }
@@ -63,6 +65,7 @@ impl Lease {
             reused,
             upload: None,
             timer: None,
+            last: false,
             slot: None,
         }
     }
@@ -112,6 +115,11 @@ impl Lease {
         }
     }
 
+    /// The connection is not for another request.
+    pub fn is_the_last(&mut self) {
+        self.last = true;
+    }
+
     /// The exchange is complete: keeps the connection, unless part of the request is unsent.
     pub fn give_back(mut self) {
         let unsent = self.upload.as_ref().is_some_and(|upload| !upload.is_done());
@@ -123,7 +131,7 @@ impl Lease {
             return;
         };
         connection.timer = self.timer.take();
-        let Some(slot) = self.slot.take() else {
+        let Some(slot) = self.slot.take().filter(|_| !self.last) else {
             // Without its sender the connection ends, or has become another protocol's.
             return;
         };

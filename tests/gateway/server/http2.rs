@@ -499,3 +499,104 @@ async fn what_a_goodbye_leaves_out_goes_over_a_new_connection() {
     assert_eq!((status.as_u16(), streams), (200, vec![vec![1, 3], vec![1]]));
     assert_eq!(open.unwrap().unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn a_reset_without_an_error_is_no_end_of_a_body() {
+    // RFC 9113 §8.1: it is for requests whose response is whole.
+    let (url, _) = scripted(|_, stream| {
+        let head = frame(1, 0b100, stream, &[0x88]);
+        let part = frame(0, 0, stream, b"par");
+        [head, part, reset(stream, h2::Reason::NO_ERROR)].concat()
+    })
+    .await;
+    let gateway = relaying(&url, "      http2: always\n");
+    let mut sender = client(&gateway).await;
+    let answer = async {
+        let response = sender.send_request(get("/")).await?;
+        Ok::<_, hyper::Error>(response.into_body().collect().await?.to_bytes())
+    };
+    let body = timeout(PATIENCE, answer).await.expect("an end");
+    assert!(body.is_err(), "{body:?}");
+}
+
+#[tokio::test]
+async fn an_answer_may_be_whole_before_its_request_is() {
+    let (url, _) = scripted(|_, stream| {
+        let head = frame(1, 0b100, stream, &[0x88]);
+        let whole = frame(0, 1, stream, b"whole");
+        [head, whole, reset(stream, h2::Reason::NO_ERROR)].concat()
+    })
+    .await;
+    let gateway = relaying(&url, "      http2: always\n");
+    let mut sender = client(&gateway).await;
+    let (_sending, body) = Channel::<Bytes, Infallible>::new(1);
+    let request = Request::post("http://gateway.example/").body(body.boxed());
+    assert_eq!(ask(&mut sender, request.unwrap()).await.body(), "whole");
+}
+
+#[tokio::test]
+async fn a_client_that_resets_without_an_error_has_not_sent_all() {
+    let upstream = Upstream::bind();
+    let gateway = relaying(&upstream.url(), "");
+    let (headed, head) = tokio::sync::oneshot::channel();
+    let serving = tokio::task::spawn_blocking(move || {
+        let mut peer = upstream.accept();
+        peer.head();
+        headed.send(()).unwrap();
+        peer.ended()
+    });
+    let mut client = TcpStream::connect(&gateway.addresses()[0]).await.unwrap();
+    let request = frame(1, 0b100, 1, &[0x83, 0x86, 0x84, 0x41, 1, b'h']);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let said = [&preface[..], &frame(4, 0, 0, &[]), &request].concat();
+    client.write_all(&said).await.unwrap();
+    head.await.unwrap();
+    let last = [frame(0, 0, 1, b"par"), reset(1, h2::Reason::NO_ERROR)];
+    client.write_all(&last.concat()).await.unwrap();
+    let arrived = timeout(PATIENCE, serving).await.expect("an end").unwrap();
+    assert!(!arrived.ends_with("0\r\n\r\n"), "{arrived:?}");
+}
+
+#[tokio::test]
+async fn blanks_around_a_value_are_malformed() {
+    // RFC 9113 §8.2.1. An HTTP/1.1 upstream would take them off, and see another value than a
+    // rate limit or a hash does.
+    let url = Upstream::bind().serve(|_| ok("in"));
+    let gateway = relaying(&url, "");
+    let mut sender = client(&gateway).await;
+    for value in [" key", "key ", "\tkey", "key\t"] {
+        let mut request = get("/");
+        let value = HeaderValue::from_str(value).unwrap();
+        request.headers_mut().insert("x-api-key", value);
+        assert_eq!(ask(&mut sender, request).await.status(), 400);
+    }
+    let mut request = get("/");
+    let key = HeaderValue::from_static("a key");
+    request.headers_mut().insert("x-api-key", key);
+    assert_eq!(ask(&mut sender, request).await.body(), "in");
+}
+
+#[tokio::test]
+async fn what_announces_trailers_is_dropped_like_any_header() {
+    let url = Upstream::bind().serve(
+        |head| match header(head, "te").or(header(head, "trailer")) {
+            Some(passed) => ok(passed),
+            None => ok("nothing"),
+        },
+    );
+    for (more, expected) in [
+        ("", "trailers"),
+        ("      drop_request_headers: [te, trailer]\n", "nothing"),
+        ("      allow_request_headers: [x-b]\n", "nothing"),
+    ] {
+        let gateway = relaying(&url, more);
+        let mut sender = client(&gateway).await;
+        let mut request = Request::post("http://gateway.example/")
+            .body(Full::from("x").boxed())
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("te", HeaderValue::from_static("trailers"));
+        headers.insert("trailer", HeaderValue::from_static("x-sum"));
+        assert_eq!(ask(&mut sender, request).await.body(), expected);
+    }
+}
