@@ -54,6 +54,8 @@ pub struct Watch {
     since: AtomicU64,
     /// Since when the client has taken nothing of what waits to be written; 0 where nothing waits.
     blocked: AtomicU64,
+    /// Answers in HTTP/2 whose end has not been written.
+    unwritten: AtomicU32,
     /// Requests that are being served; they begin and end on the worker's thread alone.
     in_flight: AtomicU32,
     /// Since when the rest of a head in HTTP/2 is to come; 0 where none is.
@@ -90,6 +92,7 @@ impl Watch {
             phase: AtomicU8::new(Phase::Idle as u8),
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
+            unwritten: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             owing: AtomicU64::new(0),
             fresh: AtomicBool::new(true),
@@ -123,7 +126,7 @@ impl Watch {
     /// way out.
     fn is_idle_for(&self, milliseconds: u64, now: u64) -> bool {
         let since = self.since.load(Ordering::Relaxed);
-        self.is_in(Phase::Idle) && !self.is_blocked() && now.saturating_sub(since) >= milliseconds
+        self.is_in(Phase::Idle) && !self.is_writing() && now.saturating_sub(since) >= milliseconds
     }
 
     /// The connection carries many requests at once.
@@ -223,16 +226,38 @@ impl Watch {
 
     /// The client takes nothing at the moment, or does again.
     pub fn block(&self, blocked: bool) {
-        if !blocked && self.is_blocked() && self.is_in(Phase::Idle) {
-            // Only now is it idle.
-            self.since.store(self.clock.hands(), Ordering::Relaxed);
+        if !blocked && self.blocked.load(Ordering::Relaxed) != 0 {
+            self.linger();
         }
         self.note(&self.blocked, blocked);
     }
 
+    /// Part of an answer in HTTP/2 has been written; the ends of so many are still to be.
+    pub(super) fn write(&self, unwritten: usize) {
+        let before = self.unwritten.load(Ordering::Relaxed);
+        let unwritten = u32::try_from(unwritten).unwrap_or(u32::MAX);
+        if before != 0 {
+            self.linger();
+        }
+        self.unwritten.store(unwritten, Ordering::Relaxed);
+    }
+
+    /// Where no request is being served, it has been idle from now on only: part of an answer was
+    /// on its way.
+    fn linger(&self) {
+        if self.is_in(Phase::Idle) {
+            self.since.store(self.clock.hands(), Ordering::Relaxed);
+        }
+    }
+
+    /// Answers in HTTP/2 whose end has not been written.
+    pub(super) fn unwritten(&self) -> u32 {
+        self.unwritten.load(Ordering::Relaxed)
+    }
+
     /// Whether part of an answer waits to be written.
-    fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Relaxed) != 0
+    fn is_writing(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed) != 0 || self.unwritten() != 0
     }
 
     /// The rest of a head in HTTP/2 is to come, or has.
@@ -337,7 +362,10 @@ impl Watch {
             }
             false => limits.keepalive_timeout,
         };
+        // What waits for room in HTTP/2 is not held up by the socket.
+        let stuck = self.is_in(Phase::Idle) && self.unwritten() != 0;
         if blocked != 0 && over(blocked, limits.body_timeout)
+            || stuck && over(since, limits.body_timeout)
             || owing != 0 && over(owing, limits.header_timeout)
             || self.is_in(Phase::Head)
                 && !self.ending.load(Ordering::Relaxed)
@@ -347,7 +375,7 @@ impl Watch {
                 && now.saturating_sub(leaving) >= PARTING
         {
             Order::Die
-        } else if self.is_in(Phase::Idle) && blocked == 0 && over(since, kept) {
+        } else if self.is_in(Phase::Idle) && !self.is_writing() && over(since, kept) {
             Order::Leave
         } else {
             Order::Stay
@@ -393,6 +421,23 @@ mod tests {
         assert_eq!(watch.verdict(&impatient(), 50_000), Order::Stay);
         // Unless nothing of it is taken.
         assert_eq!(watch.verdict(&impatient(), 100_001), Order::Die);
+    }
+
+    #[test]
+    fn who_has_no_room_for_an_answer_in_http2_is_not_idle_either() {
+        let watch = answered();
+        watch.write(1);
+        assert!(!watch.may_be_evicted(50_000));
+        watch.tell(Order::Leave);
+        assert_eq!(watch.verdict(&impatient(), 50_000), Order::Stay);
+        assert_eq!(watch.verdict(&impatient(), 100_001), Order::Die);
+        // Something of it is taken, and then the rest.
+        watch.clock.advance(Duration::from_secs(50));
+        watch.write(1);
+        assert_eq!(watch.verdict(&impatient(), 149_900), Order::Stay);
+        watch.write(0);
+        assert_eq!(watch.verdict(&impatient(), 51_900), Order::Leave);
+        assert_eq!(watch.verdict(&impatient(), 52_100), Order::Die);
     }
 
     #[test]
