@@ -255,6 +255,29 @@ def test_an_order_waits_until_it_has_started(
         assert gateway.end() == 0
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_ctrl_c_ends_it_while_it_reads_its_file(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    os.mkfifo(file)
+    # The pipe opens when it is being read, and is not written to.
+    with starting(command, "-c", file) as gateway, file.open("w"):
+        gateway.signal(signal.SIGINT)
+        assert gateway.wait() == 128 + signal.SIGINT
+    assert gateway.lines == []
+
+
+def test_ctrl_c_ends_a_check_that_waits_for_a_target(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    with Upstream(scripts.hang) as upstream:
+        # It waits for a handshake.
+        file.write_text(f"routes: [{{targets: '{upstream.url.replace('http', 'https')}'}}]")
+        with starting("check", "-c", file) as gateway:
+            upstream.wait_connections(1)
+            gateway.signal(signal.SIGINT)
+            assert gateway.wait(2) == 128 + signal.SIGINT
+    assert gateway.lines == []
+
+
 def test_without_an_access_log_there_is_none_to_open() -> None:
     with serving("--to", "http://127.0.0.1:1", "--port", "0") as gateway:
         gateway.signal(signal.SIGUSR1)

@@ -1,6 +1,7 @@
 //! The standalone gateway as `asgi_relay._cli` sees it: a configuration, and what runs by one.
 
 use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use pyo3::create_exception;
@@ -24,6 +25,35 @@ create_exception!(
 
 fn refused(error: impl ToString) -> PyErr {
     GatewayError::new_err(error.to_string())
+}
+
+/// How long a signal waits at most for somebody to look whether there is one.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Has a thread of its own do what may take for ever, as reading from a pipe: Python's handlers of
+/// signals run meanwhile, and what one raises ends the waiting. The thread is left to itself then.
+fn interruptible<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
+    let (done, mut outcome) = channel();
+    let thread = std::thread::Builder::new().name("asgi-relay-waits".to_owned());
+    let thread = thread.spawn(move || {
+        // Whoever waited may have been interrupted.
+        let _ = done.send(work());
+    })?;
+    loop {
+        let (waited, again) = py.detach(move || (outcome.recv_timeout(LOOK), outcome));
+        outcome = again;
+        match waited {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                let panicked = thread.join().err().unwrap_or_else(|| Box::new(()));
+                std::panic::resume_unwind(panicked)
+            }
+        }
+    }
 }
 
 /// With `files`, which the configuration names: a change of one may mend it.
@@ -82,7 +112,7 @@ impl Configuration {
             workers,
         };
         let loaded = match path {
-            Some(path) => config::load(&path, &overrides),
+            Some(path) => interruptible(py, move || config::load(&path, &overrides))?,
             None => config::from_target(&overrides),
         };
         loaded.map(Self).map_err(|error| mistaken(py, &error))
@@ -134,7 +164,8 @@ impl Configuration {
 
     /// For each target of each route why it cannot be connected to; `None` for one that can.
     fn try_targets(&self, py: Python<'_>) -> PyResult<Vec<Vec<Option<String>>>> {
-        let tried = py.detach(|| trial::try_targets(&*trial::prepare(self.settings())?));
+        let settings = self.settings().clone();
+        let tried = interruptible(py, move || trial::try_targets(&*trial::prepare(&settings)?))?;
         let routes = tried.map_err(refused)?.into_iter();
         let text =
             |error: Option<_>| error.map(|error: crate::engine::error::Error| error.to_string());

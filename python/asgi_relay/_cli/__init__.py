@@ -3,11 +3,12 @@
 What is right and wrong in a configuration, and what a gateway does, is the engine's; here is what
 a person types and reads. Exit codes: 0 after an orderly end, 1 where a configuration, an address,
 a target or standard output is to blame, 2 for a command line that makes no sense, 128 + n after
-the second of two signals.
+the second of two signals, or where Ctrl-C comes before there is anything to end in order.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,18 @@ from .signals import orders_wait
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .arguments import Options
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, the process's own by default; its exit code."""
-    options = parse(arguments)
+    try:
+        return _run(parse(arguments))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run(options: Options) -> int:
     if options.command == "serve":
         with orders_wait():
             return serve(options)
