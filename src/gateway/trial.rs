@@ -50,15 +50,16 @@ async fn try_all(plan: &Plan) -> Vec<Vec<Option<Error>>> {
     }
     let mut waiting = plan.ways.iter().enumerate().flat_map(|(route, way)| {
         let members: Vec<_> = way.relay.balancer().members().iter().cloned().collect();
+        let patience = way.route.timeouts.connect.is_none().then_some(PATIENCE);
         let numbered = members.into_iter().enumerate();
-        numbered.map(move |(target, member)| (route, target, member))
+        numbered.map(move |(target, member)| (route, target, member, patience))
     });
     let mut trying = JoinSet::new();
     loop {
         while trying.len() < AT_ONCE
-            && let Some((route, target, member)) = waiting.next()
+            && let Some((route, target, member, patience)) = waiting.next()
         {
-            trying.spawn(async move { (route, target, connect(&member).await) });
+            trying.spawn(async move { (route, target, connect(&member, patience).await) });
         }
         let Some(tried) = trying.join_next().await else {
             return found;
@@ -71,15 +72,54 @@ async fn try_all(plan: &Plan) -> Vec<Vec<Option<Error>>> {
     }
 }
 
-async fn connect(member: &Member) -> Result<(), Error> {
+/// Without `patience` the pool bounds how long it takes.
+async fn connect(member: &Member, patience: Option<Duration>) -> Result<(), Error> {
     let lease = member
         .pool()
         .lease(member.target().origin(), Freshness::New);
-    match tokio::time::timeout(PATIENCE, lease).await {
+    let Some(patience) = patience else {
+        return lease.await.map(drop);
+    };
+    match tokio::time::timeout(patience, lease).await {
         Ok(lease) => lease.map(drop),
         Err(_) => Err(Error::not_sent(
             Kind::ConnectTimeout,
             "not connected in time",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use tokio::time::Instant;
+
+    use super::super::config::{Overrides, from_text};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_has_as_long_as_its_route_gives_it() -> Result<(), Box<dyn Error>> {
+        // The system accepts connections to it, and nobody answers their handshakes.
+        let silent = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("https://{}", silent.local_addr()?);
+        for (connect, seconds) in [("14", 14), ("null", PATIENCE.as_secs())] {
+            let route = format!(
+                "{{targets: '{url}', tls: {{verify: false}}, timeout: {{connect: {connect}}}}}"
+            );
+            let text = format!("routes: [{route}]");
+            let unset = |_: &str| Err(std::env::VarError::NotPresent);
+            let (folder, none) = (Path::new("/"), Overrides::default());
+            let loaded = from_text(&text, "gateway.yaml", folder, &unset, &none)?;
+            let plan = prepare(&loaded.settings)?;
+            let begun = Instant::now();
+            let found = try_all(&plan).await;
+            assert_eq!(begun.elapsed().as_secs(), seconds, "connect: {connect}");
+            let kinds = found.iter().flatten().flatten().map(|error| error.kind());
+            assert_eq!(kinds.collect::<Vec<_>>(), [Kind::ConnectTimeout]);
+        }
+        Ok(())
     }
 }
