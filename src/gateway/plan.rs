@@ -212,7 +212,8 @@ fn name_of(route: &Route) -> String {
 }
 
 /// What a target is called in metrics and logs: its address, without its path.
-fn label(target: &Target) -> String {
+#[must_use]
+pub fn label(target: &Target) -> String {
     let origin = target.origin();
     match &origin.endpoint {
         Endpoint::Unix(path) => format!("unix:{}", path.display()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Admin;
 use crate::engine::balance::member::State;
 use crate::gateway::metrics::{BUCKETS, Counter, Histogram, RouteMetrics, TargetMetrics};
-use crate::gateway::plan::Way;
+use crate::gateway::plan::{Way, label};
 use crate::gateway::worker::Worker;
 
 /// All metrics.
@@ -41,13 +41,14 @@ pub(super) fn metrics(admin: &Admin) -> String {
     page.0
 }
 
-/// Whether each target is healthy, as all workers see it.
+/// Whether each target is healthy, as all workers see it; it is what all are that share its name, as
+/// those of one server with other paths.
 fn health(page: &mut Page, ways: &[&Arc<Way>]) {
     let mut healthy: BTreeMap<(&str, String), bool> = BTreeMap::new();
     for way in ways {
-        for status in way.relay.balancer().status() {
-            let key = (way.metrics.route.as_str(), status.url);
-            *healthy.entry(key).or_insert(true) &= status.state == State::Healthy;
+        for member in way.relay.balancer().members().iter() {
+            let key = (way.metrics.route.as_str(), label(member.target()));
+            *healthy.entry(key).or_insert(true) &= member.state() == State::Healthy;
         }
     }
     let name = "asgi_relay_target_healthy";

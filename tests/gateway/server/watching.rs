@@ -60,6 +60,33 @@ fn the_admin_listener_shows_health_and_metrics() {
 }
 
 #[test]
+fn a_target_s_health_is_told_under_the_name_that_its_requests_are_counted_under() {
+    let url = Upstream::bind().serve(|_| ok("x"));
+    let gateway = start(&format!(
+        "server: {{host: 127.0.0.1, port: 0, workers: 1}}\nadmin: {{port: 0}}\nroutes:\n  - path: \
+         /api\n    targets: ['{url}/a', {{url: '{url}/b', weight: 0}}]\n  - path: /app\n    \
+         unix: /no/such.sock\n"
+    ));
+    Peer::client(&gateway).get("/api", "");
+    let stream = std::net::TcpStream::connect(gateway.admin_address().unwrap()).unwrap();
+    let page = String::from_utf8(Peer::new(stream).get("/metrics", "").1).unwrap();
+    let of = |name: &str| {
+        let lines = page.lines().filter(|line| line.starts_with(name));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // One of the two that are called so is drained.
+    let api = format!("{{route=\"/api\",target=\"{url}\"");
+    let app = "{route=\"/app\",target=\"unix:/no/such.sock\"";
+    let name = "asgi_relay_target_healthy";
+    assert_eq!(
+        of(name),
+        [format!("{name}{api}}} 0"), format!("{name}{app}}} 1")]
+    );
+    let name = "asgi_relay_requests_total";
+    assert_eq!(of(name), [format!("{name}{api},status=\"200\"}} 1")]);
+}
+
+#[test]
 fn clients_that_do_not_wait_are_counted_too() {
     let upstream = Upstream::bind();
     let gateway = start(&(relaying(&upstream, "") + "admin: {port: 0}\n"));
