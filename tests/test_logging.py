@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -14,11 +15,14 @@ from asgi_relay import Limits, RemoteProtocolError, Timeout
 
 from .support import scripts
 from .support.client import TruncatedError
+from .support.fleet import balanced
 from .support.front import relayed
 from .support.records import Records
 from .support.upstream import Upstream, refusing, silent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .support.exchange import Script
 
 at_once: dict[str, Any] = {"retry_backoff_factor": 0}
@@ -127,6 +131,21 @@ def test_an_error_that_may_be_tried_again_is_logged_with_its_attempt() -> None:
     for attempt, record in enumerate(records.all, 1):
         assert_event(record, "upstream_retryable_error", url=f"{url}/x", attempt=attempt, error=...)
         assert "ConnectError" in fields(record)["error"]
+
+
+def test_a_unix_socket_is_told_by_its_own_name(tmp_path: Path) -> None:
+    records = Records()
+    urls = [f"http+unix://{quote(str(tmp_path / name), safe='')}/base" for name in ("a", "b")]
+    settings = {"logger": records.logger, "max_retries": 1, "balance": "round_robin", **at_once}
+    with balanced(*urls, **settings) as front:
+        assert front.fetch("/x;sid=s3cret?token=s3cret").status == 502
+        states = front.relay.status()["targets"].values()
+    error = "ConnectError: no such file"
+    assert {state["last_error"] for state in states} == {error}
+    for attempt, (url, record) in enumerate(zip(urls, records.all, strict=True), 1):
+        shown = f"{url}/x;sid=***?token=***"
+        name = "upstream_retryable_error"
+        assert_event(record, name, url=shown, attempt=attempt, error=error)
 
 
 @pytest.mark.parametrize(

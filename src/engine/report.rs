@@ -91,7 +91,7 @@ impl Relay {
         if self.config.report {
             observer.note(Note::Event(Event {
                 name,
-                url: masked(to.target.url(&to.path)),
+                url: to.target.shown(&masked(to.target.url(&to.path))),
                 attempt,
                 status: outcome.ok().map(|status| status.as_u16()),
                 error: outcome.err().map(ToString::to_string),
@@ -205,7 +205,7 @@ impl Provenance {
 }
 
 /// A URL for the log: no user information, no value of its query or of its path's parameters.
-fn masked(mut url: Url) -> String {
+fn masked(mut url: Url) -> Url {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     if let Cow::Owned(path) = without_parameters(url.path()) {
@@ -213,5 +213,5 @@ fn masked(mut url: Url) -> String {
     }
     let query = url.query().map(masked_query);
     url.set_query(query.as_deref());
-    url.into()
+    url
 }

@@ -10,7 +10,7 @@ use http::uri::{Authority, PathAndQuery};
 use percent_encoding::{
     AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
-use url::Url;
+use url::{Position, Url};
 
 use super::policy::path::{NOT_IN_A_URI, climbs, request_target};
 use super::policy::request::BadRequest;
@@ -251,13 +251,23 @@ impl Target {
         &self.authority
     }
 
-    /// The URL of a request target here, for logs and for resolving a Location.
+    /// The URL of a request target here, for resolving a Location; [`Target::shown`] is for logs.
     #[must_use]
     pub fn url(&self, target: &PathAndQuery) -> Url {
         let mut url = self.url.clone();
         url.set_path(target.path());
         url.set_query(target.query());
         url
+    }
+
+    /// A URL here as a person is told of it: one of a Unix socket names the socket, as the target's
+    /// own name does.
+    #[must_use]
+    pub fn shown(&self, url: &Url) -> String {
+        match self.origin.endpoint {
+            Endpoint::Unix(_) => self.url_with(&url[Position::BeforePath..]),
+            Endpoint::Tcp { .. } => url.to_string(),
+        }
     }
 
     /// The request target here for one that was joined for another target; `at_mount` where what

@@ -241,6 +241,8 @@ impl Connector {
 fn connect_error(error: &std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::TimedOut => Error::not_sent(Kind::ConnectTimeout, NOT_IN_TIME),
+        // Of a Unix socket; the standard library calls it an entity.
+        ErrorKind::NotFound => Error::not_sent(Kind::Connect, "no such file"),
         kind => Error::not_sent(Kind::Connect, kind.to_string()),
     }
 }
