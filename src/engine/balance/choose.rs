@@ -247,11 +247,16 @@ impl Balancer {
         connect.unwrap_or_default() + read.unwrap_or_default()
     }
 
+    /// A turn has ended: somebody who waits may have it.
+    ///
+    /// Who waits says so and then looks for room; who leaves makes room and then looks whether
+    /// somebody waits. All four are sequentially consistent: with less each could miss what the other
+    /// has just done, and the one who waits would not be woken.
     pub(super) fn has_left(&self) {
-        if self.choosy.load(Ordering::Acquire) > 0 {
+        if self.choosy.load(Ordering::SeqCst) > 0 {
             // The one that is woken may not want what has come free.
             self.room.notify_waiters();
-        } else if self.waiting.load(Ordering::Acquire) > 0 {
+        } else if self.waiting.load(Ordering::SeqCst) > 0 {
             self.room.notify_one();
         }
     }
@@ -267,7 +272,8 @@ struct Place<'a>(&'a Balancer);
 impl<'a> Place<'a> {
     fn take(balancer: &'a Balancer) -> Option<Self> {
         let place = Self(balancer);
-        let waiting = balancer.waiting.fetch_add(1, Ordering::AcqRel);
+        // See `Balancer::has_left`.
+        let waiting = balancer.waiting.fetch_add(1, Ordering::SeqCst);
         (waiting < MAX_WAITING).then_some(place)
     }
 }
@@ -283,7 +289,8 @@ struct Choosy<'a>(&'a Balancer);
 
 impl<'a> Choosy<'a> {
     fn enter(balancer: &'a Balancer) -> Self {
-        balancer.choosy.fetch_add(1, Ordering::AcqRel);
+        // See `Balancer::has_left`.
+        balancer.choosy.fetch_add(1, Ordering::SeqCst);
         Self(balancer)
     }
 }

@@ -255,7 +255,8 @@ impl Member {
     }
 
     pub(super) fn leave(&self) {
-        self.counts.in_flight.fetch_sub(1, Ordering::AcqRel);
+        // See `Balancer::has_left`.
+        self.counts.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Whether an ejected target may be tried by one request.
@@ -388,7 +389,8 @@ impl Candidate for Member {
     }
 
     fn in_flight(&self) -> usize {
-        self.counts.in_flight.load(Ordering::Acquire)
+        // See `Balancer::has_left`.
+        self.counts.in_flight.load(Ordering::SeqCst)
     }
 
     fn cost(&self, now: Instant) -> f64 {
