@@ -255,10 +255,11 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
     }
 
     /// Ends the exchange from the engine's side: publishes a last change, told whether there has
-    /// been a head; whatever the task would publish later is dropped.
+    /// been a head; whatever the task would publish later is dropped. Behind its end, taken or not,
+    /// there is nothing to cut.
     pub fn cut(&self, change: impl FnOnce(&mut Contents<Head, Note, I>, bool)) {
         let mut state = self.lock();
-        if state.cut || state.contents.end.is_some() {
+        if state.cut || state.ended {
             return;
         }
         state.cut = true;

@@ -243,3 +243,19 @@ fn no_wake_is_lost_between_threads() {
         .map(|chunk| usize::from_be_bytes((**chunk).try_into().unwrap()));
     assert!(numbers.eq(0..LETTERS));
 }
+
+#[test]
+fn behind_its_end_there_is_nothing_to_cut() {
+    for taken in [false, true] {
+        let mailbox = Letters::new(Doorbell::new(|| {}));
+        mailbox.publish(|contents| contents.end = Some(End::Complete));
+        let before = taken.then(|| mailbox.take().unwrap());
+        mailbox.cut(|contents, _| {
+            let error = Error::new(Kind::Shutdown, "the relay was shut down");
+            contents.end = Some(End::Failed(error));
+        });
+        let end = before.or_else(|| mailbox.take()).unwrap().end;
+        assert!(matches!(end, Some(End::Complete)), "{end:?}");
+        assert!(mailbox.take().is_none());
+    }
+}
