@@ -53,6 +53,9 @@ fn allowed(kind: &Kind) -> String {
             let kinds: Vec<_> = kinds.iter().map(allowed).collect();
             kinds.join(" or ")
         }
+        // Most keys have the same bound, which stands above the tables.
+        Kind::Seconds => "a number of seconds".to_owned(),
+        Kind::SomeSeconds => "a number of seconds above 0".to_owned(),
         kind => kind.description(),
     }
 }
