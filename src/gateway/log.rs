@@ -6,6 +6,7 @@ mod line;
 mod sink;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use self::sink::Sink;
 use super::account::Side;
 use super::config::settings::{AccessLog, LogFormat};
+use super::plan::PlanError;
 use crate::engine::balance::outcome::Change;
 use crate::engine::report::Event;
 
@@ -189,12 +191,14 @@ pub struct Writer {
 /// Opens what an access log is written to; nothing waits for whoever reads it.
 ///
 /// # Errors
-/// What the system says.
-pub fn open(settings: Option<&AccessLog>) -> io::Result<Opened> {
+/// [`PlanError::Log`].
+pub fn open(settings: Option<&AccessLog>) -> Result<Opened, PlanError> {
     let Some(settings) = settings else {
         return Ok(None);
     };
-    let sink = settings.path.as_deref().map(Sink::open).transpose()?;
+    let open =
+        |path: &Path| Sink::open(path).map_err(|error| PlanError::Log(path.to_owned(), error));
+    let sink = settings.path.as_deref().map(open).transpose()?;
     Ok(Some((settings.format, sink.unwrap_or_default())))
 }
 

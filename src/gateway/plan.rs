@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use super::config::settings::{Bind, Listener, Route, Settings};
@@ -66,9 +67,12 @@ pub enum PlanError {
     /// An address cannot be listened on.
     #[error("cannot listen on {0}: {words}", words = words(.1))]
     Bind(String, std::io::Error),
+    /// The admin listener's address cannot be listened on.
+    #[error("admin: cannot listen on {0}: {words}", words = words(.1))]
+    Admin(String, std::io::Error),
     /// The access log cannot be opened.
-    #[error("cannot open the access log: {words}", words = words(.0))]
-    Log(std::io::Error),
+    #[error("access_log.path: cannot open {path}: {words}", path = .0.display(), words = words(.1))]
+    Log(PathBuf, std::io::Error),
     /// The system has no more threads or descriptors.
     #[error("cannot start: {words}", words = words(.0))]
     System(#[from] std::io::Error),

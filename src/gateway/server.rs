@@ -72,14 +72,17 @@ impl Gateway {
                 port: admin.port,
                 nth: 0,
             };
-            bind::bind_all([&bind].into_iter(), 1, Own::default())
+            let bound = bind::bind_all([&bind].into_iter(), 1, Own::default());
+            bound.map_err(|error| match error {
+                PlanError::Bind(address, error) => PlanError::Admin(address, error),
+                error => error,
+            })
         });
         let admin = admin.transpose()?.and_then(|mut bound| bound.pop());
         let binds = settings.server.listeners.iter().map(|one| &one.bind);
         let mut bound = bind::bind_all(binds, workers, Own::default())?;
         // The last thing that can fail, so that no empty one is left behind.
-        let opened = log::open(settings.access_log.as_ref());
-        writer.configure(opened.map_err(PlanError::Log)?);
+        writer.configure(log::open(settings.access_log.as_ref())?);
         let mut state = State {
             threads: Vec::with_capacity(workers),
             plans,
@@ -200,8 +203,7 @@ impl Handle {
         let is_old = |bind: &Bind| state.listening.iter().any(|(own, _)| own == bind);
         let added = wanted().filter(|bind| !is_old(bind));
         let mut fresh = bind::bind_all(added, workers, own)?;
-        let opened = log::open(blueprint.settings.access_log.as_ref());
-        let opened = opened.map_err(PlanError::Log)?;
+        let opened = log::open(blueprint.settings.access_log.as_ref())?;
         // Nothing can fail from here on.
         self.writer.configure(opened);
         state.opened(&mut fresh);
@@ -235,8 +237,7 @@ impl Handle {
         let state = self.lock();
         let plan = state.plans.first();
         let settings = plan.and_then(|plan| plan.blueprint.settings.access_log.as_ref());
-        let opened = log::open(settings).map_err(PlanError::Log)?;
-        self.writer.configure(opened);
+        self.writer.configure(log::open(settings)?);
         Ok(settings.is_some())
     }
 

@@ -194,6 +194,27 @@ fn a_start_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_start_that_fails_names_the_key_and_what_it_says() {
+    let refused = |more: &str| {
+        let text = "server: {port: 0, workers: 1}\nroutes: [{targets: 'http://h'}]\n";
+        let refused = asgi_relay::gateway::Gateway::start(settings(&format!("{text}{more}")));
+        refused.unwrap_err().to_string()
+    };
+    let taken = Upstream::bind();
+    let address = taken.address();
+    assert_eq!(
+        refused(&format!("admin: {{port: {}}}", address.port())),
+        format!("admin: cannot listen on {address}: the address is in use")
+    );
+    // A folder that is there, and takes no file.
+    #[cfg(target_os = "linux")]
+    assert_eq!(
+        refused("access_log: {path: /proc/self/a.log}"),
+        "access_log.path: cannot open /proc/self/a.log: No such file or directory"
+    );
+}
+
+#[test]
 fn what_listens_where_a_gateway_did_is_left_alone() {
     let folder = Folder::new("successor");
     let path = folder.0.join("front.sock");
