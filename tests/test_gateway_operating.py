@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from asgi_relay import _engine
 
 from .support import scripts
 from .support.client import Client, fetch
@@ -247,3 +251,37 @@ def test_an_answer_that_breaks_off_is_told(script: Script, event: str, tmp_path:
             start = f'reverse_proxy.{event} url="{upstream.url}/half?token=***" '
             assert untimed(line).startswith(start)
             assert line.endswith(r' request_id="a\"b"')
+
+
+def test_other_threads_go_on_while_one_that_is_dropped_ends(tmp_path: Path) -> None:
+    log, file = tmp_path / "access.log", tmp_path / "gateway.yaml"
+    os.mkfifo(log)
+    # Nobody reads it, so that the last lines take their time.
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    over, rounds = threading.Event(), 0
+
+    def count() -> None:
+        nonlocal rounds
+        while not over.wait(0.01):
+            rounds += 1
+
+    thread = threading.Thread(target=count)
+    with Upstream(scripts.ok) as upstream:
+        server = "server: {port: 0, workers: 1}"
+        file.write_text(
+            f"{server}\naccess_log: {{path: {log}}}\nroutes: [{{targets: '{upstream.url}'}}]"
+        )
+        gateway = _engine.Gateway(_engine.Configuration(file))
+        try:
+            thread.start()
+            with Client(int(gateway.addresses[0].rpartition(":")[2])) as client:
+                # More than a pipe holds.
+                for _ in range(20):
+                    assert client.request(target="/" + "a" * 10_000).status == 200
+                before = rounds
+                del gateway
+                assert rounds > before + 5
+        finally:
+            over.set()
+            thread.join()
+            os.close(reader)

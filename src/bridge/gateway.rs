@@ -213,7 +213,25 @@ fn route_parts(route: &Route) -> RouteParts {
 
 /// A gateway that runs; it ends at once with the last reference.
 #[pyclass(frozen, module = "asgi_relay._engine")]
-pub(crate) struct Gateway(Handle);
+pub(crate) struct Gateway {
+    /// There until it is dropped.
+    handle: Option<Handle>,
+}
+
+impl Gateway {
+    fn handle(&self) -> PyResult<&Handle> {
+        let handle = self.handle.as_ref();
+        handle.ok_or_else(|| GatewayError::new_err("the gateway has ended"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let handle = self.handle.take();
+        // Its threads, and the last lines of its log, are waited for.
+        Python::try_attach(|py| py.detach(|| drop(handle)));
+    }
+}
 
 #[pymethods]
 impl Gateway {
@@ -223,31 +241,34 @@ impl Gateway {
         let settings = configuration.settings().clone();
         relief::give_back_with(allocator::give_back);
         let started = py.detach(|| gateway::Gateway::start(settings));
-        started.map(Self).map_err(refused)
+        let handle = Some(started.map_err(refused)?);
+        Ok(Self { handle })
     }
 
     /// What it listens on: after the start in the order of the listeners.
     #[getter]
-    fn addresses(&self) -> Vec<String> {
-        self.0.addresses()
+    fn addresses(&self) -> PyResult<Vec<String>> {
+        Ok(self.handle()?.addresses())
     }
 
     /// What the admin listener listens on.
     #[getter]
-    fn admin_address(&self) -> Option<String> {
-        self.0.admin_address()
+    fn admin_address(&self) -> PyResult<Option<String>> {
+        Ok(self.handle()?.admin_address())
     }
 
     /// Puts another configuration in place as a whole, or raises and leaves all as it is.
     fn reload(&self, py: Python<'_>, configuration: &Configuration) -> PyResult<()> {
         let settings = configuration.settings().clone();
-        py.detach(|| self.0.reload(settings)).map_err(refused)
+        let handle = self.handle()?;
+        py.detach(|| handle.reload(settings)).map_err(refused)
     }
 
     /// Opens the access log where its path leads now, or raises and leaves it as it is; `False`
     /// where there is none.
     fn reopen_log(&self, py: Python<'_>) -> PyResult<bool> {
-        py.detach(|| self.0.reopen_log()).map_err(refused)
+        let handle = self.handle()?;
+        py.detach(|| handle.reopen_log()).map_err(refused)
     }
 
     /// Accepts nothing more, gives requests in flight `grace` seconds, and returns when it is over;
@@ -255,13 +276,16 @@ impl Gateway {
     fn drain(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = Duration::try_from_secs_f64(grace)
             .map_err(|error| PyValueError::new_err(format!("grace: {error}")))?;
-        py.detach(|| self.0.drain(grace));
+        let handle = self.handle()?;
+        py.detach(|| handle.drain(grace));
         Ok(())
     }
 
     /// Waits until it has been drained.
-    fn join(&self, py: Python<'_>) {
-        py.detach(|| self.0.join());
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = self.handle()?;
+        py.detach(|| handle.join());
+        Ok(())
     }
 }
 
