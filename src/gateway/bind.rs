@@ -267,13 +267,23 @@ fn clear(path: &Path) -> io::Result<()> {
 pub fn shut(socket: &TcpListener) {
     #[cfg(target_os = "linux")]
     {
-        /// In the 14th octet of a segment (RFC 9293 §3.1).
+        /// How much of a segment is let through: nothing, or all.
+        const DROP: u32 = 0;
+        const KEEP: u32 = u32::MAX;
+        /// The octet of a segment that SYN is in (RFC 9293 §3.1).
+        const FLAGS: u32 = 13;
         const SYN: u32 = 0x02;
+        // The opcodes of linux/bpf_common.h: BPF_LD | BPF_B | BPF_ABS, BPF_JMP | BPF_JSET | BPF_K,
+        // BPF_RET | BPF_K.
+        const LOAD_OCTET: u16 = 0x30;
+        const JUMP_IF_SET: u16 = 0x45;
+        const RETURN: u16 = 0x06;
         let filter = [
-            SockFilter::new(0x30, 0, 0, 13),
-            SockFilter::new(0x45, 0, 1, SYN),
-            SockFilter::new(0x06, 0, 0, 0),
-            SockFilter::new(0x06, 0, 0, u32::MAX),
+            SockFilter::new(LOAD_OCTET, 0, 0, FLAGS),
+            // Where it is not set, one instruction is skipped.
+            SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+            SockFilter::new(RETURN, 0, 0, DROP),
+            SockFilter::new(RETURN, 0, 0, KEEP),
         ];
         // Without it only those are reset who come behind the last that is taken from the queue.
         let _ = SockRef::from(socket).attach_filter(&filter);
