@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -97,7 +97,7 @@ async fn serve(socket: Socket, admin: Admin, lifetime: Duration) {
 }
 
 impl Admin {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Text> {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let (status, kind, text) = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {
                 match self.draining.load(Ordering::Relaxed) {
@@ -118,7 +118,7 @@ impl Admin {
             }
             _ => (StatusCode::NOT_FOUND, PLAIN, "Not Found\n".to_owned()),
         };
-        let mut response = Response::new(Text(Some(text.into())));
+        let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
         let kind = HeaderValue::from_static(kind);
         response.headers_mut().insert(CONTENT_TYPE, kind);
@@ -132,25 +132,6 @@ impl Admin {
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// A body that is there as a whole.
-struct Text(Option<Bytes>);
-
-impl Body for Text {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        std::task::Poll::Ready(self.get_mut().0.take().map(Frame::data).map(Ok))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
-    }
-}
 
 #[cfg(test)]
 mod tests {

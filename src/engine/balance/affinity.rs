@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http::header::{COOKIE, HeaderName, HeaderValue};
 use ring::hmac;
 
@@ -123,8 +124,8 @@ impl StickyCookie {
     #[must_use]
     pub fn value(&self, url: &str) -> String {
         let tag = hmac::sign(&self.key, url.as_bytes());
-        let half = tag.as_ref().iter().take(16);
-        half.map(|octet| format!("{octet:02x}")).collect()
+        let half = tag.as_ref().chunks(16).next();
+        HEXLOWER.encode(half.unwrap_or_default())
     }
 
     /// The Set-Cookie line with `value`.
