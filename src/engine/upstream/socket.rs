@@ -84,7 +84,7 @@ impl Socket {
         self.opened + Duration::from_nanos(self.active.load(Ordering::Acquire))
     }
 
-    fn is_active(&self) {
+    fn note_activity(&self) {
         let active = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.active.store(active, Ordering::Release);
     }
@@ -256,7 +256,7 @@ impl AsyncRead for SocketIo {
         let read = Pin::new(&mut stream).poll_read(context, buffer);
         let room = socket.head_room.load(Ordering::Acquire);
         if room != UNBOUNDED && read.is_ready() {
-            socket.is_active();
+            socket.note_activity();
             let Some(left) = room.checked_sub(buffer.filled().len() - before) else {
                 let error = Error::new(Kind::Protocol, "too much before the response head");
                 return Poll::Ready(Err(io::Error::other(error)));
@@ -297,7 +297,7 @@ impl AsyncWrite for SocketIo {
             // One that need not wait comes right after the request did, and the clock has its
             // price.
             if waited && socket.head_room.load(Ordering::Acquire) != UNBOUNDED {
-                socket.is_active();
+                socket.note_activity();
             }
         }
         match written {
