@@ -235,7 +235,7 @@ pub(super) fn extra_headers(parameter: &str, pairs: Vec<(String, String)>) -> Py
 
 /// The kind of failure whose exception has this name.
 pub(crate) fn kind_named(name: &str) -> PyResult<Kind> {
-    let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    let found = Kind::NAMED.into_iter().find(|kind| kind.name() == name);
     found.ok_or_else(|| PyValueError::new_err(format!("{name:?} names no failure of an exchange")))
 }
 

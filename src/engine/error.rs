@@ -7,7 +7,8 @@ use std::fmt;
 
 use http::StatusCode;
 
-/// The kinds of failure; each has an exception of the same name in Python.
+/// The kinds of failure. [`Kind::name`] is what logs and answers call one: the name of an exception in
+/// Python, but for [`Kind::Unavailable`] and [`Kind::Busy`], which are answered and never raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The name of the upstream could not be resolved.
@@ -45,8 +46,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind that a caller may name, in no particular order.
-    pub const ALL: [Self; 12] = [
+    /// Those that a configuration may name for retries, in no particular order.
+    pub const NAMED: [Self; 12] = [
         Self::Resolve,
         Self::Connect,
         Self::Tls,
@@ -61,7 +62,7 @@ impl Kind {
         Self::Shutdown,
     ];
 
-    /// The name of the Python exception.
+    /// What it is called; what is nobody's to name is called as the base of all.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

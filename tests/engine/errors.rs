@@ -6,7 +6,7 @@ use asgi_relay::engine::error::{Error, Kind, Reach};
 
 #[test]
 fn timeouts_are_504_and_say_no_more() {
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_timeout()) {
+    for kind in Kind::NAMED.into_iter().filter(|kind| kind.is_timeout()) {
         let (status, text) = Error::new(kind, "10.0.0.7:8000 did nothing").response();
         assert_eq!(
             (status.as_u16(), &*text),
@@ -18,7 +18,7 @@ fn timeouts_are_504_and_say_no_more() {
 
 #[test]
 fn other_failures_are_502_with_their_kind_and_without_the_detail() {
-    for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_timeout()) {
+    for kind in Kind::NAMED.into_iter().filter(|kind| !kind.is_timeout()) {
         let (status, text) = Error::new(kind, "10.0.0.7:8000").response();
         assert_eq!(status.as_u16(), 502);
         assert!(text.starts_with("Upstream error: "), "{text}");
@@ -31,8 +31,8 @@ fn other_failures_are_502_with_their_kind_and_without_the_detail() {
 
 #[test]
 fn every_kind_has_a_name_of_its_own() {
-    let names: HashSet<_> = Kind::ALL.into_iter().map(Kind::name).collect();
-    assert_eq!(names.len(), Kind::ALL.len());
+    let names: HashSet<_> = Kind::NAMED.into_iter().map(Kind::name).collect();
+    assert_eq!(names.len(), Kind::NAMED.len());
 }
 
 #[test]

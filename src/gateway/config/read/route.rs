@@ -205,7 +205,7 @@ fn covered_by(name: &str) -> Vec<Kind> {
             kinds.extend([Protocol, TooManyRedirects]);
             kinds
         }
-        name => Kind::ALL
+        name => Kind::NAMED
             .into_iter()
             .filter(|kind| kind.name() == name)
             .collect(),
