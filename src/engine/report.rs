@@ -99,7 +99,7 @@ impl Relay {
         }
     }
 
-    /// Reports that a response broke off after it had begun, and takes it down.
+    /// Reports that a response broke off after it had begun, and notes it.
     pub fn report_interrupted(&self, observer: &dyn Observer, origin: &Provenance, error: &Error) {
         origin.interrupted(error);
         self.report_ended(observer, origin, error);
@@ -177,14 +177,14 @@ fn masked_query(query: &str) -> String {
 }
 
 impl Provenance {
-    /// Takes down that the response has come to its end.
+    /// Notes that the response has come to its end.
     pub fn completed(&self) {
         if self.to.own {
             self.turn.completed();
         }
     }
 
-    /// Takes down that the response broke off.
+    /// Notes that the response broke off.
     pub fn interrupted(&self, error: &Error) {
         if self.to.own {
             self.turn.interrupted(error);

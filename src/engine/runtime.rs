@@ -1,8 +1,8 @@
 //! The engine's thread: a single-threaded tokio runtime that the whole process shares.
 //!
-//! Jobs are handed over in batches: the thread is woken for many, not once a job. Doorbells that
-//! are rung there are heard when it has nothing else to do, be it with a look at its sockets: again
-//! one wake for many. It starts with the first user and ends with the last one.
+//! Jobs are handed over in batches, with one wake of the thread for many. Doorbells that are rung
+//! there wake their event loops once the thread has looked at its sockets again and has nothing else
+//! to do: one wake for many there, too. It starts with the first user and ends with the last one.
 
 use std::future::poll_fn;
 use std::io;

@@ -84,7 +84,7 @@ pub async fn serve(accepted: Accepted) {
     let worker = Arc::clone(&accepted.worker);
     let watch = Arc::clone(accepted.presence.watch());
     worker.connections.accepted.increment();
-    // Who leaves without a word has failed at nothing.
+    // A client that leaves before its first octet has not failed.
     if run(accepted).await.is_none() && watch.is_in_head() {
         worker.connections.failed.increment();
     }

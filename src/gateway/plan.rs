@@ -106,7 +106,7 @@ impl Blueprint {
         }))
     }
 
-    /// Takes down where the listeners have been bound to: a port may have been any.
+    /// Notes where the listeners have been bound to: a port may have been any.
     pub fn bound(&self, bound: &[(Bind, String)]) {
         let listeners = self.settings.server.listeners.iter();
         let secure = listeners.filter(|listener| listener.tls.is_some());

@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a client in HTTP/1.1 that asks for nothing is kept when the gateway stops.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// What somebody means who gives requests in flight for ever: a year.
+/// The longest grace for requests in flight: a year, which can be added to any clock.
 const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Between two sweeps.

@@ -1,4 +1,4 @@
-//! What comes of requests: takes down how they went, and tells of what that changes.
+//! What comes of requests and checks: notes how they went, and tells of what that changes.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! The set of targets: takes them in and out while requests are in flight, takes down how their
-//! requests and checks went, and tells of what that changes.
+//! The set of targets: takes them in and out while requests are in flight. What comes of those is
+//! noted in [`outcome`](super::outcome).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -56,7 +56,7 @@ pub struct Balancer {
     pub(super) choosy: AtomicUsize,
     pub(super) ejected: AtomicUsize,
     pub(super) gate: Gate,
-    /// A single target is never ejected, so how it answers need not be taken down.
+    /// A single target is never ejected, so how it answers need not be noted.
     pub(super) several: AtomicBool,
     checks: AtomicU64,
     /// Checks that may go on at once, so that many targets do not use up all descriptors.

@@ -26,7 +26,7 @@ use crate::engine::target::Origin;
 /// How long connections beyond `max_keepalive_connections` may wait for a next request.
 pub const LINGER: Duration = Duration::from_millis(100);
 
-/// Connections are had rest no more often than this: each time all that are idle are looked through.
+/// Pause between two times that connections are put to rest: each time all idle ones are looked at.
 const TOGETHER: Duration = Duration::from_millis(50);
 
 /// The pool of one target, and of wherever that redirects to.

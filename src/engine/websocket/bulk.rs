@@ -91,7 +91,7 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
         self.piece.add(&octets);
     }
 
-    /// Takes down whether the peer takes what there is.
+    /// Notes whether the peer takes what there is.
     fn noted<T>(&mut self, taking: Poll<T>) -> Poll<T> {
         if std::mem::replace(&mut self.held_up, taking.is_pending()) && taking.is_ready() {
             self.moved_at = Instant::now();
