@@ -6,6 +6,7 @@ request that is answered afterwards shows that nothing was kept.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -292,3 +293,20 @@ async def test_a_client_that_leaves_while_it_is_connected_is_noticed(anyio_backe
             left = await left_at(call, relay, lambda: None)
             assert time.monotonic() - left < AT_ONCE
             assert call.sent == []
+
+
+def test_a_coroutine_that_is_closed_waits_for_nothing() -> None:
+    """As Python closes one whose loop has ended: there is no `await` any more."""
+
+    async def play(upstream: Upstream) -> None:
+        chunked = [(b"transfer-encoding", b"chunked")]
+        call = Call(method="POST", headers=chunked, pieces=[b"half ", b"done"])
+        async with Relay(upstream.url) as relay:
+            coroutine = call(relay)
+            coroutine.send(None)
+            await asyncio.to_thread(upstream.wait_requests)
+            coroutine.close()
+            await asyncio.to_thread(upstream.connections[0].wait_closed, AT_ONCE)
+
+    with Upstream(scripts.hang) as upstream:
+        asyncio.run(play(upstream))

@@ -303,8 +303,7 @@ class Relay:
         except _engine.BadRequest as error:
             await send_text(send, 400, str(error))
             return
-        pump = None
-        complete = False
+        pump, complete = None, False
         try:
             plan = exchange.body_plan
             if plan:
@@ -328,8 +327,7 @@ class Relay:
                 if status:
                     break
             await send({"type": "http.response.start", "status": status, "headers": headers})
-            complete = flags & COMPLETE != 0
-            if complete:
+            if complete := flags & COMPLETE != 0:
                 await send({"type": "http.response.body", "body": body, "more_body": False})
                 return
             pump = pump or self._pump(exchange, port, receive)
@@ -337,6 +335,13 @@ class Relay:
             # Not to be kept through the waits for what comes behind it.
             del taken, headers, body
             await pump.pass_on(send)
+        except GeneratorExit:
+            # Closed from outside, as by a loop's end: there is nobody to wait for anything.
+            exchange.abort()
+            if pump is not None:
+                pump.drop()
+            pump, complete = None, True
+            raise
         finally:
             if pump is not None:
                 pump.complete = pump.complete or complete

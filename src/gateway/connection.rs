@@ -44,7 +44,7 @@ const READ_BUFFER: usize = 128 * 1024;
 const MAX_STREAMS: u32 = 256;
 
 /// Octets of each answer in HTTP/2 that wait for the client to take them.
-const SEND_BUFFER: usize = 32 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Octets that an HTTP/2 client may send ahead: of one request, and of all together.
 const STREAM_WINDOW: u32 = 128 * 1024;
