@@ -117,10 +117,11 @@ def rounded(value: float) -> str:
 
 
 def _unreached(results: Results) -> str:
+    targets = "[targets](benchmarks/README.md#targets)"
     missed = [_missed(results, target) for target in TARGETS if target.met(results) is False]
     if not missed:
-        return "All [targets](benchmarks/README.md#targets) are reached."
-    few = f"Of the {len(TARGETS)} [targets](benchmarks/README.md#targets) these are not reached yet:\n\n"
+        return f"All {targets} are reached."
+    few = f"Of the {len(TARGETS)} {targets} these are not reached yet:\n\n"
     return few + "\n".join(missed)
 
 
