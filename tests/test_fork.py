@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -107,6 +108,25 @@ def test_processes_of_multiprocessing() -> None:
     assert sorted(said[1:-1]) == [*["child 200 ok"] * 3, "statuses [0, 0, 0]"]
 
 
+def asked(port: int) -> int:
+    """The worker that answers."""
+    response = fetch(port)
+    assert response.status == 200
+    return int(response.body.split(b"x-worker: ")[1].split(b"\r\n")[0])
+
+
+def both(port: int) -> set[int]:
+    """The two workers that listen there: which of them takes a connection is chance, unless one of
+    them is asleep.
+    """
+    first = asked(port)
+    os.kill(first, signal.SIGSTOP)
+    try:
+        return {first, asked(port)}
+    finally:
+        os.kill(first, signal.SIGCONT)
+
+
 def test_an_app_that_is_loaded_and_used_before_its_workers_are_forked() -> None:
     with (
         Upstream(scripts.reflect) as upstream,
@@ -122,17 +142,11 @@ def test_an_app_that_is_loaded_and_used_before_its_workers_are_forked() -> None:
         assert parent.stdout is not None
         lines = iter(parent.stdout.readline, "")
         port, workers = next(
-            (int(line.split()[1]), set(line.split()[2:]))
+            (int(line.split()[1]), {int(pid) for pid in line.split()[2:]})
             for line in lines
             if line.startswith("port ")
         )
-        seen: set[str] = set()
-        for _ in range(200):
-            response = fetch(port)
-            assert response.status == 200
-            seen.add(response.body.decode().split("x-worker: ")[1].split("\r\n")[0])
-            if seen == workers:
-                break
+        seen = both(port)
         out, errors = parent.communicate("stop\n", timeout=40)
     assert seen == workers
     # uvicorn ends as the signal says, once it has shut down.
@@ -146,13 +160,7 @@ def test_workers_of_uvicorn(tmp_path: Path) -> None:
         arguments += ["--port", "{port}", "--log-level", "warning"]
         environment = {"UPSTREAM": upstream.url}
         with run_process(arguments, tmp_path / "log", environment) as process:
-            seen: set[bytes] = set()
-            for _ in range(1000):
-                response = fetch(process.port)
-                assert response.status == 200
-                seen.add(response.body.split(b"x-worker: ")[1].split(b"\r\n")[0])
-                if len(seen) == 2:
-                    break
+            seen = both(process.port)
             status = process.stop(signal.SIGTERM)
             output = process.output
     assert len(seen) == 2
