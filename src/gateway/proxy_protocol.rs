@@ -124,6 +124,9 @@ mod tests {
         let client = Header::Client(Ipv4Addr::new(192, 0, 2, 1).into());
         let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\nGET";
         assert_eq!(header(line).await, Some((client, 3)));
+        let client = Header::Client(Ipv6Addr::LOCALHOST.into());
+        let line = b"PROXY TCP6 ::1 2001:db8::2 5000 80\r\n";
+        assert_eq!(header(line).await, Some((client, 0)));
         assert_eq!(header(b"PROXY UNKNOWN\r\n").await, Some((Header::Local, 0)));
         for wrong in [
             &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..],
