@@ -269,10 +269,7 @@ impl Changes {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.inner.anywhere() {
-            Some(inner) => visit.call(&inner.port),
-            None => Ok(()),
-        }
+        self.inner.traverse(&visit, |inner| &inner.port)
     }
 
     /// The changes since the last call: `(url, state before, state after)`.

@@ -1,9 +1,11 @@
 //! What a forked child may hold, but not touch.
 
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::generation;
+use super::port::Port;
 
 /// What belongs to the process that made it. In a child that was forked off since, it can neither
 /// be had nor is it dropped: its locks may be held by a thread that exists in the parent only, and
@@ -35,9 +37,16 @@ impl<T> Guarded<T> {
         self.get().ok_or_else(refused)
     }
 
-    /// In any process: for the garbage collector, which has to know of each reference to Python.
-    pub(crate) fn anywhere(&self) -> Option<&T> {
-        self.value.as_ref()
+    /// Shows the garbage collector the port, in any process: it has to know of each reference.
+    pub(crate) fn traverse(
+        &self,
+        visit: &PyVisit<'_>,
+        port: impl FnOnce(&T) -> &Py<Port>,
+    ) -> Result<(), PyTraverseError> {
+        match &self.value {
+            Some(value) => visit.call(port(value)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -42,10 +42,7 @@ impl Call {
 #[pymethods]
 impl Call {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.inner.anywhere() {
-            Some(inner) => visit.call(&inner.port),
-            None => Ok(()),
-        }
+        self.inner.traverse(&visit, |inner| &inner.port)
     }
 
     #[getter]

@@ -78,10 +78,7 @@ impl Round {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.inner.anywhere() {
-            Some(waiting) => visit.call(&waiting.port),
-            None => Ok(()),
-        }
+        self.inner.traverse(&visit, |waiting| &waiting.port)
     }
 }
 
@@ -116,10 +113,7 @@ impl Drain {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.inner.anywhere() {
-            Some((waiting, _)) => visit.call(&waiting.port),
-            None => Ok(()),
-        }
+        self.inner.traverse(&visit, |(waiting, _)| &waiting.port)
     }
 
     /// Closes what is left; the last relay of the process ends the engine's thread.

@@ -233,10 +233,7 @@ impl WebSocket {
 
     /// What waits at the port may be a task that this belongs to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.inner.anywhere() {
-            Some(inner) => visit.call(&inner.port),
-            None => Ok(()),
-        }
+        self.inner.traverse(&visit, |inner| &inner.port)
     }
 }
 
