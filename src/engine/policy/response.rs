@@ -109,7 +109,7 @@ impl ResponsePolicy {
             }
             Place::Anywhere => without(headers, refused),
         }
-        if (seen.lengths > 1 || seen.listed)
+        if seen.repeated
             && let Some(length) = headers.get(CONTENT_LENGTH)
         {
             let length = one_length(length);
@@ -126,10 +126,8 @@ struct Seen {
     nominees: NameSet,
     /// The `Content-Length`.
     length: Option<u64>,
-    /// Its lines.
-    lengths: usize,
-    /// One of them is a list.
-    listed: bool,
+    /// It stands there more than once, in lines or in a list.
+    repeated: bool,
 }
 
 impl Seen {
@@ -138,9 +136,8 @@ impl Seen {
         if *name == CONTENT_LENGTH {
             // hyper looks at it only where a body is to come: not behind a HEAD.
             let length = content_length(octets, self.length);
+            self.repeated |= self.length.is_some() || octets.contains(&b',');
             self.length = Some(length.ok_or_else(bad_length)?);
-            self.lengths += 1;
-            self.listed |= octets.contains(&b',');
         } else if *name == CONNECTION {
             // Nearly all there is, and names nothing.
             let usual = |word: &[u8]| octets.eq_ignore_ascii_case(word);
@@ -192,8 +189,8 @@ fn without(headers: &mut HeaderMap, refused: impl Fn(&HeaderName) -> bool) {
     *headers = rest;
 }
 
-/// The one number that a Content-Length repeats (RFC 9110 §8.6); hyper has refused it if the
-/// numbers differ.
+/// The one number that a Content-Length repeats (RFC 9110 §8.6), as it stands there first;
+/// [`content_length`] has found that none differs.
 fn one_length(value: &HeaderValue) -> HeaderValue {
     let first = value
         .as_bytes()
