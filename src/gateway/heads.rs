@@ -28,26 +28,38 @@ pub(super) fn watched_heads<I>(io: I, watch: Arc<Watch>) -> impl AsyncRead + Asy
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut said = Frames::of_client();
-    let mut answers = Frames::of_server();
-    watch.owe(said.owed);
+    let (mut said, mut owed) = (Frames::behind(PREFACE.len()), Owed::default());
+    let mut answers = Frames::behind(0);
+    watch.owe(owed.owed);
     let unanswered = Arc::new(Mutex::new(Unanswered::default()));
     let asked = Arc::clone(&unanswered);
     let writing = Arc::clone(&watch);
     let io = InspectWriter::new(io, move |octets: &[u8]| {
         let mut unanswered = asked.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.take(octets, |frame| unanswered.written(frame));
+        answers.take(octets, |step| unanswered.written(step));
         writing.write(unanswered.streams.len());
     });
     InspectReader::new(io, move |octets: &[u8]| {
         let mut unanswered = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
         let before = unanswered.streams.len();
-        said.take(octets, |frame| unanswered.read(frame));
-        watch.owe(said.owed);
+        said.take(octets, |step| {
+            owed.read(step);
+            unanswered.read(step);
+        });
+        watch.owe(owed.owed);
         if unanswered.streams.len() != before {
             watch.write(unanswered.streams.len());
         }
     })
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// A frame begins.
+    Frame(Frame),
+    /// The payload of the last one has come to its end, or the preface has.
+    End,
 }
 
 /// The head of a frame.
@@ -67,6 +79,39 @@ impl Frame {
     }
 }
 
+/// What a client owes.
+#[derive(Debug)]
+struct Owed {
+    /// More is to come of a head, or of the preface, which SETTINGS end.
+    owed: bool,
+    /// The end of what comes is that of what is owed.
+    last: bool,
+}
+
+impl Default for Owed {
+    /// The preface.
+    fn default() -> Self {
+        Self {
+            owed: true,
+            last: false,
+        }
+    }
+}
+
+impl Owed {
+    fn read(&mut self, step: Step) {
+        match step {
+            Step::Frame(Frame { kind, flags, .. }) => {
+                let of_a_head = kind == HEADERS || kind == CONTINUATION;
+                self.owed |= of_a_head;
+                // What else may come between is an error, and ends the connection.
+                self.last = kind == SETTINGS || of_a_head && flags & END_HEADERS != 0;
+            }
+            Step::End => self.owed &= !self.last,
+        }
+    }
+}
+
 /// Streams that a client has opened and whose answers' ends have not been written. As many as h2
 /// lets a client open, and what it has yet to refuse.
 #[derive(Debug, Default)]
@@ -77,7 +122,8 @@ struct Unanswered {
 }
 
 impl Unanswered {
-    fn read(&mut self, frame: Frame) {
+    fn read(&mut self, step: Step) {
+        let Step::Frame(frame) = step else { return };
         if frame.kind == HEADERS && frame.stream > self.last {
             self.last = frame.stream;
             self.streams.push(frame.stream);
@@ -86,8 +132,10 @@ impl Unanswered {
         }
     }
 
-    fn written(&mut self, frame: Frame) {
-        if frame.ends_stream() {
+    fn written(&mut self, step: Step) {
+        if let Step::Frame(frame) = step
+            && frame.ends_stream()
+        {
             self.close(frame.stream);
         }
     }
@@ -107,34 +155,20 @@ struct Frames {
     head: [u8; FRAME_HEAD],
     /// Octets of a frame's head that have come.
     filled: usize,
-    /// The end of what comes is that of what is owed.
-    last: bool,
-    /// More is to come of a head, or of the preface, which SETTINGS end.
-    owed: bool,
 }
 
 impl Frames {
-    const fn of_client() -> Self {
+    /// Those behind a preface of so many octets.
+    const fn behind(preface: usize) -> Self {
         Self {
-            left: PREFACE.len(),
+            left: preface,
             head: [0; FRAME_HEAD],
             filled: 0,
-            last: false,
-            owed: true,
         }
     }
 
-    /// It has no preface.
-    const fn of_server() -> Self {
-        Self {
-            left: 0,
-            owed: false,
-            ..Self::of_client()
-        }
-    }
-
-    /// Goes on over what has come, and tells of each frame that begins.
-    fn take(&mut self, mut octets: &[u8], mut begins: impl FnMut(Frame)) {
+    /// Goes on over what has come, and tells of each step.
+    fn take(&mut self, mut octets: &[u8], mut tell: impl FnMut(Step)) {
         while !octets.is_empty() {
             let wanted = match self.left {
                 0 => FRAME_HEAD - self.filled,
@@ -151,10 +185,10 @@ impl Frames {
                 if self.filled < FRAME_HEAD {
                     return;
                 }
-                begins(self.begin());
+                tell(Step::Frame(self.begin()));
             }
-            if self.left == 0 && self.last {
-                self.owed = false;
+            if self.left == 0 {
+                tell(Step::End);
             }
         }
     }
@@ -164,10 +198,6 @@ impl Frames {
         let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
         self.filled = 0;
-        let of_a_head = kind == HEADERS || kind == CONTINUATION;
-        self.owed |= of_a_head;
-        // What else may come between is an error, and ends the connection.
-        self.last = kind == SETTINGS || of_a_head && flags & END_HEADERS != 0;
         let stream = u32::from_be_bytes(stream);
         Frame {
             kind,
@@ -192,11 +222,12 @@ mod tests {
     /// What is owed after each of the parts, however these come.
     fn owed(parts: &[(&[u8], bool)]) {
         for size in [1, 7, 1000] {
-            let mut frames = Frames::of_client();
+            let (mut frames, mut owed) = (Frames::behind(PREFACE.len()), Owed::default());
             for (part, expected) in parts {
-                part.chunks(size)
-                    .for_each(|octets| frames.take(octets, |_| {}));
-                assert_eq!(frames.owed, *expected, "{part:?} in pieces of {size}");
+                for octets in part.chunks(size) {
+                    frames.take(octets, |step| owed.read(step));
+                }
+                assert_eq!(owed.owed, *expected, "{part:?} in pieces of {size}");
             }
         }
     }
