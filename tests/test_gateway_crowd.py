@@ -16,6 +16,6 @@ def test_idle_clients_are_cheap() -> None:
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=120, check=True
     )
     found = json.loads(printed.stdout)
-    # With the allocator's slack, which is larger for few: of ten thousand, each takes 0.4 KiB.
-    assert found["kib_per_connection"] < 4
+    # With the allocator's slack; it is 0.5, and was 0.9 while blocks that last lay among theirs.
+    assert found["kib_per_connection"] < 1.5
     assert found["kib_per_websocket"] < 48

@@ -115,7 +115,10 @@ impl Configuration {
             Some(path) => interruptible(py, move || config::load(&path, &overrides))?,
             None => config::from_target(&overrides),
         };
-        loaded.map(Self).map_err(|error| mistaken(py, &error))
+        // Copied: the allocator has a worker go on with the pages of a thread that has ended, and a
+        // block which lasts keeps all that a crowd of connections has had on its page.
+        let loaded = loaded.map(|loaded| Self(loaded.clone()));
+        loaded.map_err(|error| mistaken(py, &error))
     }
 
     /// What somebody should know of it, a line each.

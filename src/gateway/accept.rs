@@ -22,20 +22,21 @@ const SHORTAGE: Duration = Duration::from_millis(50);
 
 /// Where connections come in.
 #[derive(Debug)]
-pub struct Entrance {
+pub(super) struct Entrance {
     /// What it is bound to.
-    pub bind: Bind,
+    pub(super) bind: Bind,
     /// As text, with the port that was found.
-    pub address: String,
+    pub(super) address: String,
     /// The socket.
-    pub socket: Listening,
+    pub(super) socket: Listening,
     /// Let go of when the socket is closed.
-    pub hold: Arc<()>,
+    pub(super) hold: Arc<()>,
     /// What is done with them until a reload has it otherwise, which may be before the first.
-    pub door: Door,
+    pub(super) door: Door,
 }
 
 /// A socket that is listened on.
+#[derive(Debug)]
 pub(super) struct Listener {
     bind: Bind,
     stop: Arc<Notify>,
@@ -43,16 +44,28 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Accepts connections from now on.
-    pub(super) fn new(worker: &Arc<Worker>, entrance: Entrance) -> Self {
+    /// Accepts connections from now on; to be called within the worker's runtime.
+    ///
+    /// # Errors
+    /// Where the system does not tell of the socket.
+    pub(super) fn new(worker: &Arc<Worker>, entrance: Entrance) -> io::Result<Self> {
+        let Entrance {
+            bind,
+            address,
+            socket,
+            hold,
+            door,
+        } = entrance;
+        let acceptor = Acceptor::new(socket)?;
+        let metrics = worker.connections.listener(&bind, &address);
         let stop = Arc::new(Notify::new());
-        let bind = entrance.bind.clone();
-        let work = listen(Arc::clone(worker), entrance, Arc::clone(&stop));
-        Self {
+        let stopped = Arc::clone(&stop);
+        let work = listen(Arc::clone(worker), acceptor, metrics, door, hold, stopped);
+        Ok(Self {
             bind,
             stop,
             task: tokio::spawn(work),
-        }
+        })
     }
 
     /// What it is bound to.
@@ -74,18 +87,14 @@ impl Listener {
     }
 }
 
-async fn listen(worker: Arc<Worker>, entrance: Entrance, stop: Arc<Notify>) {
-    let Entrance {
-        bind,
-        address,
-        socket,
-        hold,
-        mut door,
-    } = entrance;
-    let Ok(acceptor) = Acceptor::new(socket) else {
-        return;
-    };
-    let metrics = worker.connections.listener(&bind, &address);
+async fn listen(
+    worker: Arc<Worker>,
+    acceptor: Acceptor,
+    metrics: Arc<ListenerMetrics>,
+    mut door: Door,
+    hold: Arc<()>,
+    stop: Arc<Notify>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,

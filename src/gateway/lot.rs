@@ -4,12 +4,11 @@
 //! Whatever happens to one, be it an octet, its end or an order, it goes on as before in a task of
 //! its own, which sees what it is.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -19,13 +18,14 @@ use tokio::io::Interest as Readiness;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::server::TlsStream;
 
 use super::client::ClientIo;
 use super::connection;
+use super::registry::USUAL;
 use super::service::Client;
 use super::watch::Order;
+use crate::engine::slots::Slots;
 use crate::engine::upstream::stream::Stream;
 
 /// Sockets of which the system tells at once.
@@ -42,11 +42,42 @@ pub(super) enum Line {
     Secure(Box<TlsStream<ClientIo>>),
 }
 
+type Arrival = (Line, Arc<Client>);
+
 /// The way in.
 #[derive(Debug)]
 pub(super) struct Lot {
-    entrance: UnboundedSender<(Line, Arc<Client>)>,
+    arrivals: Arc<Arrivals>,
     count: AtomicUsize,
+}
+
+/// Those who have come and are not parked yet. No channel, which keeps room for some when it is
+/// empty.
+#[derive(Debug)]
+struct Arrivals {
+    /// `None` once nobody is parked any more.
+    waiting: Mutex<Option<Vec<Arrival>>>,
+    come: Notify,
+}
+
+impl Arrivals {
+    /// Takes one in; drops one that is too late.
+    fn enter(&self, arrival: Arrival) {
+        let mut waiting = self.lock();
+        if let Some(some) = &mut *waiting {
+            some.push(arrival);
+            drop(waiting);
+            self.come.notify_one();
+        }
+    }
+
+    fn take(&self) -> Vec<Arrival> {
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Arrival>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Lot {
@@ -55,7 +86,10 @@ impl Lot {
     /// # Errors
     /// Where the system has no more descriptors.
     pub(super) fn new() -> io::Result<(Self, Keeper)> {
-        let (entrance, arrivals) = unbounded_channel();
+        let arrivals = Arc::new(Arrivals {
+            waiting: Mutex::new(Some(Vec::new())),
+            come: Notify::new(),
+        });
         #[allow(
             deprecated,
             reason = "its successor is unsafe for types whose descriptor may change; this one's does not"
@@ -63,13 +97,12 @@ impl Lot {
         let poll = AsyncFd::with_interest(mio::Poll::new()?, Readiness::READABLE)?;
         let keeper = Keeper {
             poll,
-            arrivals,
-            parked: HashMap::new(),
-            next: 0,
+            arrivals: Arc::clone(&arrivals),
+            parked: Slots::with_capacity(USUAL),
             told: Arc::default(),
         };
         let lot = Self {
-            entrance,
+            arrivals,
             count: AtomicUsize::new(0),
         };
         Ok((lot, keeper))
@@ -77,7 +110,7 @@ impl Lot {
 
     /// Parks a connection; one that comes at the worker's end is closed.
     pub(super) fn park(&self, line: Line, client: Arc<Client>) {
-        let _ = self.entrance.send((line, client));
+        self.arrivals.enter((line, client));
     }
 
     /// How many are parked.
@@ -181,25 +214,33 @@ impl Wake for Bell {
 #[derive(Debug)]
 pub(super) struct Keeper {
     poll: AsyncFd<mio::Poll>,
-    arrivals: UnboundedReceiver<(Line, Arc<Client>)>,
-    parked: HashMap<usize, Parked>,
-    next: usize,
+    arrivals: Arc<Arrivals>,
+    parked: Slots<Parked>,
     told: Arc<Bell>,
+}
+
+impl Drop for Keeper {
+    /// Those who have come know the worker, which knows where they wait.
+    fn drop(&mut self) {
+        let waiting = self.arrivals.lock().take();
+        drop(waiting);
+    }
 }
 
 impl Keeper {
     /// Keeps them until the worker ends.
     pub(super) async fn keep(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        let told = Arc::clone(&self.told);
+        let (told, arrivals) = (Arc::clone(&self.told), Arc::clone(&self.arrivals));
         let waker = Waker::from(Arc::clone(&told));
         loop {
             tokio::select! {
-                arrived = self.arrivals.recv() => match arrived {
-                    // One that cannot be parked is closed.
-                    Some((line, client)) => drop(self.park(line, client, &waker)),
-                    None => return,
-                },
+                () = arrivals.come.notified() => {
+                    for (line, client) in arrivals.take() {
+                        // One that cannot be parked is closed.
+                        drop(self.park(line, client, &waker));
+                    }
+                }
                 () = told.0.notified() => self.obey(),
                 () = poll_fn(|context| poll_events(&mut self.poll, &mut events, context)) => {
                     for event in &events {
@@ -216,15 +257,19 @@ impl Keeper {
 
     fn park(&mut self, line: Line, client: Arc<Client>, waker: &Waker) -> io::Result<()> {
         let parked = Parked::new(line, client)?;
-        let token = self.next;
-        self.next = self.next.wrapping_add(1);
         let socket = parked.socket.as_raw_fd();
-        // What has come meanwhile is told of, too.
-        self.registry()
-            .register(&mut SourceFd(&socket), Token(token), Interest::READABLE)?;
         let watch = Arc::clone(parked.client.presence.watch());
         let worker = Arc::clone(&parked.client.worker);
-        self.parked.insert(token, parked);
+        let token = self.parked.insert(parked);
+        // What has come meanwhile is told of, too.
+        let mut source = SourceFd(&socket);
+        let registered = self
+            .registry()
+            .register(&mut source, Token(token), Interest::READABLE);
+        if let Err(error) = registered {
+            drop(self.parked.remove(token));
+            return Err(error);
+        }
         worker.lot.count.store(self.parked.len(), Ordering::Relaxed);
         worker.registry.let_go();
         watch.listen(&Context::from_waker(waker));
@@ -237,10 +282,10 @@ impl Keeper {
     /// Releases those that have an order.
     fn obey(&mut self) {
         let has_order = |parked: &Parked| parked.client.presence.watch().order() != Order::Stay;
-        let parked = self.parked.iter();
+        let parked = self.parked.numbered();
         let told: Vec<_> = parked
             .filter(|(_, parked)| has_order(parked))
-            .map(|(token, _)| *token)
+            .map(|(token, _)| token)
             .collect();
         for token in told {
             self.release(token);
@@ -249,7 +294,7 @@ impl Keeper {
 
     /// Has a connection go on.
     fn release(&mut self, token: usize) {
-        let Some(parked) = self.parked.remove(&token) else {
+        let Some(parked) = self.parked.remove(token) else {
             return;
         };
         let lot = &parked.client.worker.lot;

@@ -1,6 +1,5 @@
 //! All connections of one worker: who is told what, and who takes too long.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,21 +10,20 @@ use super::clock::Clock;
 use super::config::settings::ServerLimits;
 use super::gate::Permit;
 use super::watch::{Order, Watch};
+use crate::engine::slots::Slots;
+
+/// Connections of a worker up to which what lists them does not move. Room that is not used takes no
+/// memory from the system, and no block that has been outgrown holds on to what lies beside it.
+pub(super) const USUAL: usize = 16 * 1024;
 
 /// All connections of a worker.
 #[derive(Debug)]
 pub struct Registry {
     clock: Arc<Clock>,
-    connections: Mutex<Connections>,
+    connections: Mutex<Slots<Arc<Watch>>>,
     emptied: Notify,
     /// A connection has been parked or has ended since somebody asked.
     let_go: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Connections {
-    next: u64,
-    all: HashMap<u64, Arc<Watch>>,
 }
 
 impl Registry {
@@ -34,13 +32,13 @@ impl Registry {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             clock: Clock::new(),
-            connections: Mutex::default(),
+            connections: Mutex::new(Slots::with_capacity(USUAL)),
             emptied: Notify::new(),
             let_go: AtomicBool::new(false),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connections> {
+    fn lock(&self) -> MutexGuard<'_, Slots<Arc<Watch>>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -50,13 +48,9 @@ impl Registry {
     #[must_use]
     pub fn enter(self: &Arc<Self>, permit: Permit) -> Presence {
         let watch = Arc::new(Watch::new(Arc::clone(&self.clock)));
-        let mut connections = self.lock();
-        let number = connections.next;
-        connections.next += 1;
-        connections.all.insert(number, Arc::clone(&watch));
         Presence {
             registry: Arc::clone(self),
-            number,
+            number: self.lock().insert(Arc::clone(&watch)),
             watch,
             _permit: permit,
         }
@@ -64,32 +58,34 @@ impl Registry {
 
     /// Tells the connections that `whom` names.
     pub fn tell(&self, order: Order, whom: impl Fn(&Watch) -> bool) {
-        let mut told: Vec<_> = self.lock().all.values().cloned().collect();
+        let mut told: Vec<_> = self.lock().iter().cloned().collect();
         told.retain(|watch| whom(watch));
         for watch in told {
             watch.tell(order);
         }
     }
 
-    /// Ends what takes longer than it may; the next sweep is in `pause`.
-    pub fn sweep(&self, limits: &ServerLimits, pause: Duration) {
+    /// Ends what takes longer than it may, and returns what is drowsy, to be lulled; the next sweep
+    /// is in `pause`.
+    #[must_use]
+    pub fn sweep(&self, limits: &ServerLimits, pause: Duration) -> Vec<Arc<Watch>> {
         self.clock.advance(pause);
         let now = self.clock.now();
-        let late: Vec<_> = {
-            let connections = self.lock();
-            connections.all.values().for_each(|watch| watch.lull(now));
-            let verdicts = connections
-                .all
-                .values()
-                .map(|watch| (watch, watch.verdict(limits, now)));
-            verdicts
-                .filter(|(_, order)| *order != Order::Stay)
-                .map(|(watch, order)| (Arc::clone(watch), order))
-                .collect()
-        };
+        let connections = self.lock();
+        let verdicts = connections
+            .iter()
+            .map(|watch| (watch, watch.verdict(limits, now)));
+        let late: Vec<_> = verdicts
+            .filter(|(_, order)| *order != Order::Stay)
+            .map(|(watch, order)| (Arc::clone(watch), order))
+            .collect();
+        let drowsy = connections.iter().filter(|watch| watch.is_drowsy(now));
+        let drowsy = drowsy.cloned().collect();
+        drop(connections);
         for (watch, order) in late {
             watch.tell(order);
         }
+        drowsy
     }
 
     /// Makes room: ends the connection that has been idle for longest, if any is.
@@ -97,7 +93,7 @@ impl Registry {
         let now = self.clock.now();
         let idlest = {
             let connections = self.lock();
-            let idle = connections.all.values();
+            let idle = connections.iter();
             let idle = idle.filter(|watch| watch.may_be_evicted(now));
             idle.min_by_key(|watch| watch.since()).cloned()
         };
@@ -120,7 +116,7 @@ impl Registry {
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.lock().all.len()
+        self.lock().len()
     }
 
     /// Waits until there is none.
@@ -139,7 +135,7 @@ impl Registry {
 #[derive(Debug)]
 pub struct Presence {
     registry: Arc<Registry>,
-    number: u64,
+    number: usize,
     watch: Arc<Watch>,
     _permit: Permit,
 }
@@ -156,8 +152,8 @@ impl Drop for Presence {
     fn drop(&mut self) {
         self.registry.let_go();
         let mut connections = self.registry.lock();
-        connections.all.remove(&self.number);
-        if connections.all.is_empty() {
+        drop(connections.remove(self.number));
+        if connections.is_empty() {
             drop(connections);
             self.registry.emptied.notify_waiters();
         }

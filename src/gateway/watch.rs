@@ -209,10 +209,16 @@ impl Watch {
             && !self.ending.load(Ordering::Relaxed)
     }
 
-    /// Has it rest where it is idle for long enough.
-    pub(super) fn lull(&self, now: u64) {
-        let idle = self.is_idle_for(DROWSY, now) && !self.has_goodbye();
-        if idle && !self.rest.swap(true, Ordering::Relaxed) {
+    /// Whether it is idle for so long that it is to rest, and does not yet.
+    pub(super) fn is_drowsy(&self, now: u64) -> bool {
+        let rests = self.rest.load(Ordering::Relaxed);
+        !rests && self.is_idle_for(DROWSY, now) && !self.has_goodbye()
+    }
+
+    /// Has it rest if it still is drowsy.
+    pub(super) fn lull(&self) {
+        if self.is_drowsy(self.clock.now()) {
+            self.rest.store(true, Ordering::Relaxed);
             self.wake();
         }
     }

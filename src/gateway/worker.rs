@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinHandle as Task, yield_now};
 use tokio::time::{Instant, timeout_at};
 
 use super::accept::{Entrance, Listener, door};
 use super::bind::Bound;
 use super::config::settings::{Bind, ServerLimits};
 use super::gate::Gate;
-use super::lot::{Keeper, Lot};
+use super::lot::Lot;
 use super::metrics::ConnectionMetrics;
 use super::plan::{Blueprint, Plan};
 use super::registry::Registry;
@@ -33,6 +34,12 @@ const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Between two sweeps.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Sockets of a worker up to which what lists them does not move.
+const USUAL_LISTENERS: usize = 4;
+
+/// Connections that are sent to rest at a time, so that requests need not wait for a crowd of them.
+const LULLED: usize = 32;
 
 /// What a worker's tasks share.
 #[derive(Debug)]
@@ -79,9 +86,9 @@ impl Worker {
 
 /// What a worker is told.
 #[derive(Debug)]
-pub enum Command {
-    /// Listen here, too.
-    Listen(Entrance),
+pub(super) enum Command {
+    /// This listens, too.
+    Listen(Listener),
     /// Listen here no longer.
     Unlisten(Bind),
     /// Begin with the health checks of this plan.
@@ -95,11 +102,16 @@ pub enum Command {
 pub struct Thread {
     /// What its tasks share.
     pub worker: Arc<Worker>,
+    runtime: Handle,
     commands: UnboundedSender<Command>,
 }
 
 impl Thread {
     /// Starts a thread, which holds `run` until its end.
+    ///
+    /// What lasts as long as the thread does is made here and in [`Thread::listen`], by whoever
+    /// starts it: an allocator gives each thread pages of its own, and one such block on a page
+    /// keeps all of it that a crowd of connections has had and left.
     ///
     /// # Errors
     /// Where the system has no more threads or descriptors.
@@ -108,10 +120,8 @@ impl Thread {
             .enable_io()
             .enable_time()
             .build()?;
-        let (lot, keeper) = {
-            let _within = runtime.enter();
-            Lot::new()?
-        };
+        let within = runtime.enter();
+        let (lot, keeper) = Lot::new()?;
         let worker = Arc::new(Worker {
             plan: RwLock::new(plan),
             registry: Registry::new(),
@@ -121,16 +131,35 @@ impl Thread {
             connections: ConnectionMetrics::default(),
         });
         worker.gate.add(Arc::clone(&worker.registry));
+        tokio::spawn(keeper.keep());
+        let sweeping = tokio::spawn(sweep(Arc::clone(&worker)));
+        drop(within);
         let (commands, received) = unbounded_channel();
-        let own = Arc::clone(&worker);
+        let staff = Staff {
+            sweeping,
+            listening: Vec::with_capacity(USUAL_LISTENERS),
+        };
+        let (handle, own) = (runtime.handle().clone(), Arc::clone(&worker));
         std::thread::Builder::new()
             .name(format!("asgi-relay-{number}"))
             .spawn(move || {
-                runtime.block_on(work(&own, keeper, received));
+                runtime.block_on(work(&own, staff, received));
                 runtime.shutdown_timeout(LAST_WORDS);
                 drop(run);
             })?;
-        Ok(Self { worker, commands })
+        Ok(Self {
+            worker,
+            runtime: handle,
+            commands,
+        })
+    }
+
+    /// Connections are accepted there from now on, where the system lets them.
+    fn listen(&self, entrance: Entrance) {
+        let _within = self.runtime.enter();
+        if let Ok(listener) = Listener::new(&self.worker, entrance) {
+            self.tell(Command::Listen(listener));
+        }
     }
 
     /// Requests from now on are served by this.
@@ -147,7 +176,7 @@ impl Thread {
     }
 
     /// Tells the thread; one that has ended does not hear it.
-    pub fn tell(&self, command: Command) {
+    pub(super) fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
     }
 }
@@ -158,24 +187,31 @@ pub fn deal(threads: &[Thread], bound: Bound, blueprint: &Blueprint) {
         return;
     };
     for (thread, socket) in threads.iter().zip(bound.sockets) {
-        thread.tell(Command::Listen(Entrance {
+        thread.listen(Entrance {
             bind: bound.bind.clone(),
             address: bound.address.clone(),
             socket,
             hold: Arc::clone(&bound.hold),
             door: door.clone(),
-        }));
+        });
     }
 }
 
-async fn work(worker: &Arc<Worker>, keeper: Keeper, mut commands: UnboundedReceiver<Command>) {
-    let mut listening: Vec<Listener> = Vec::new();
+/// What works for a worker until its end.
+struct Staff {
+    sweeping: Task<()>,
+    listening: Vec<Listener>,
+}
+
+async fn work(worker: &Worker, staff: Staff, mut commands: UnboundedReceiver<Command>) {
+    let Staff {
+        sweeping,
+        mut listening,
+    } = staff;
     worker.plan().begin();
-    let sweeping = tokio::spawn(sweep(Arc::clone(worker)));
-    tokio::spawn(keeper.keep());
     let grace = loop {
         match commands.recv().await {
-            Some(Command::Listen(entrance)) => listening.push(Listener::new(worker, entrance)),
+            Some(Command::Listen(listener)) => listening.push(listener),
             Some(Command::Unlisten(bind)) => listening.retain(|listener| {
                 let gone = *listener.bind() == bind;
                 if gone {
@@ -255,7 +291,10 @@ async fn sweep(worker: Arc<Worker>) {
         let shortest = shortest.filter(|limit| !limit.is_zero()).min();
         let pause = shortest.map_or(LONGEST_PAUSE, |shortest| shortest / 8);
         let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        worker.registry.sweep(&limits, pause);
+        for some in worker.registry.sweep(&limits, pause).chunks(LULLED) {
+            some.iter().for_each(|watch| watch.lull());
+            yield_now().await;
+        }
         relief.after(worker.registry.has_let_go());
         tokio::time::sleep(pause).await;
     }

@@ -195,7 +195,11 @@ impl<I: Io> Line<I> {
     }
 
     /// Lets go of all but the socket and what TLS knows; `None` where something has come.
-    fn let_go(self) -> Option<I> {
+    #[expect(
+        clippy::boxed_local,
+        reason = "the box is to go, too: emptied by its owner it would stay as long as the owner's variable"
+    )]
+    fn let_go(self: Box<Self>) -> Option<I> {
         let parts = self.connection.into_parts();
         parts.read_buf.is_empty().then(|| parts.io.into_inner())
     }
