@@ -14,7 +14,7 @@ use http::{Method, Version};
 
 use super::answer::Reply;
 use super::config::network::Trusted;
-use super::host::host_line;
+use super::host::{host_line, is_same_host};
 use super::request_id::RequestId;
 use super::said::Said;
 use crate::engine::policy::headers::{begins_alike, has_token, is_alias, retain};
@@ -137,8 +137,8 @@ impl<'a> Seen<'a> {
     /// (RFC 9112 §3.2), with its port; empty where HTTP/1.0 names none.
     ///
     /// # Errors
-    /// 400 where it is missing or malformed, or there is more than one, or where the target is none
-    /// of a server's.
+    /// 400 where it is missing or malformed, or there is more than one, or `:authority` names another
+    /// (RFC 9113 §8.3.1), or where the target is none of a server's.
     pub fn host(&self, parts: &'a Parts) -> Result<HeaderValue, Reply> {
         if self.hosts > 1 {
             return Err(Reply::bad_request("the request has more than one Host"));
@@ -150,6 +150,12 @@ impl<'a> Seen<'a> {
             return Err(Reply::bad_request(BadRequest::Target));
         }
         let host = match (authority, self.host) {
+            (Some(authority), Some(line))
+                if parts.version == Version::HTTP_2
+                    && !is_same_host(authority.as_str().as_bytes(), line.as_bytes(), scheme) =>
+            {
+                return Err(Reply::bad_request("Host is not what :authority is"));
+            }
             (Some(authority), _) => authority.as_str().as_bytes(),
             (None, Some(line)) => line.as_bytes(),
             (None, None) if parts.version == Version::HTTP_10 => b"",

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::Ipv6Addr;
 
 use http::HeaderValue;
+use http::uri::Scheme;
 
 thread_local! {
     /// What was asked for last: most of a thread's clients ask for the same.
@@ -80,6 +81,16 @@ fn is_in_a_name(octet: u8) -> bool {
             b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
         )
         || matches!(octet, b'(' | b')' | b'*' | b'+' | b';' | b'=')
+}
+
+/// Whether two hosts are one, as far as their letters' case and the scheme's own port go.
+pub(super) fn is_same_host(one: &[u8], other: &[u8], scheme: Option<&Scheme>) -> bool {
+    let port: &[u8] = match scheme {
+        Some(scheme) if *scheme == Scheme::HTTPS => b":443",
+        _ => b":80",
+    };
+    let name = |host: &'_ [u8]| host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase();
+    name(one) == name(other)
 }
 
 #[cfg(test)]

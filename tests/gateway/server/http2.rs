@@ -393,6 +393,30 @@ async fn blanks_around_a_value_are_malformed() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_not_the_authority_is_malformed() {
+    // RFC 9113 §8.3.1.
+    let url = Upstream::bind().serve(|head| ok(header(head, "x-forwarded-host").unwrap_or("-")));
+    let gateway = relaying(&url, "");
+    let mut sender = client(&gateway).await;
+    for (host, status) in [
+        ("gateway.example", 200),
+        ("GATEWAY.example:80", 200),
+        ("gateway.example:443", 400),
+        ("other.example", 400),
+        ("", 400),
+    ] {
+        let mut request = get("/");
+        let host = HeaderValue::from_static(host);
+        request.headers_mut().insert("host", host);
+        let answer = ask(&mut sender, request).await;
+        assert_eq!(answer.status(), status);
+        if status == 200 {
+            assert_eq!(answer.body(), "gateway.example");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_announces_trailers_is_dropped_like_any_header() {
     let url = Upstream::bind().serve(
         |head| match header(head, "te").or(header(head, "trailer")) {
