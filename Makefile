@@ -153,21 +153,21 @@ $(VENV)/.made: | check-python
 		|| { echo "make: $(PYTHON) cannot make a virtual environment (Debian: apt-get install python3-venv)." >&2; exit 1; }
 	@touch $@
 
-# .tools is the build backend; the others are extras of pyproject.toml.
+# .tools is the build backend; the others are dependency groups of pyproject.toml.
 $(VENV)/.tools $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench $(VENV)/.release: $(VENV)/.made pyproject.toml
 	$(call say,"installing into $(VENV): $(WHAT)")
-	@$(PY) .ci/requirements.py $(EXTRAS) > $@.txt
+	@$(PY) .ci/requirements.py $(GROUPS) > $@.txt
 	@$(PY) -m pip install --quiet --requirement $@.txt
 	@touch $@
 $(VENV)/.tools: WHAT := maturin
 $(VENV)/.demo: WHAT := what the demonstration needs
-$(VENV)/.demo: EXTRAS := demo
+$(VENV)/.demo: GROUPS := demo
 $(VENV)/.dev: WHAT := frameworks and servers and linters for the tests (a minute the first time)
-$(VENV)/.dev: EXTRAS := test lint demo
+$(VENV)/.dev: GROUPS := test lint demo
 $(VENV)/.bench: WHAT := the peers to measure against
-$(VENV)/.bench: EXTRAS := bench
+$(VENV)/.bench: GROUPS := bench
 $(VENV)/.release: WHAT := what the published wheel is trained with
-$(VENV)/.release: EXTRAS := release
+$(VENV)/.release: GROUPS := release
 
 .PHONY: no-module-yet
 no-module-yet:

@@ -1,11 +1,11 @@
 """Print what pyproject.toml asks for, one requirement a line.
 
-That is the build backend, and the extras named as arguments. The Makefile installs these without
-building the project itself, which maturin does in its own step.
+That is the build backend, and the dependency groups (PEP 735) named as arguments. The Makefile
+installs these without building the project itself, which maturin does in its own step; pip knows
+groups from 25.1 on only.
 """
 
 import importlib
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,11 @@ def load(text: str) -> dict[str, Any]:
     return document
 
 
-def requirements(document: dict[str, Any], extras: list[str]) -> list[str]:
-    """Flatten the extras; one may name others of this project, as in ``asgi-relay[test]``."""
-    project = document["project"]
-    own = re.compile(re.escape(project["name"]) + r"\[([^\]]+)\]$")
+def requirements(document: dict[str, Any], groups: list[str]) -> list[str]:
+    """The build backend, and what is in the groups, each once."""
     found: list[str] = list(document["build-system"]["requires"])
-    for extra in extras:
-        for line in project["optional-dependencies"][extra]:
-            if match := own.match(line):
-                found += requirements(document, match[1].replace(" ", "").split(","))
-            else:
-                found.append(line)
+    for group in groups:
+        found += document["dependency-groups"][group]
     return list(dict.fromkeys(found))
 
 
