@@ -89,8 +89,8 @@ pub(super) fn is_same_host(one: &[u8], other: &[u8], scheme: Option<&Scheme>) ->
         Some(scheme) if *scheme == Scheme::HTTPS => b":443",
         _ => b":80",
     };
-    let name = |host: &'_ [u8]| host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase();
-    name(one) == name(other)
+    let [one, other] = [one, other].map(|host| host.strip_suffix(port).unwrap_or(host));
+    one.eq_ignore_ascii_case(other)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::client::ClientIo;
 use super::connection;
-use super::registry::USUAL;
+use super::registry::USUAL_CONNECTIONS;
 use super::service::Client;
 use super::watch::Order;
 use crate::engine::slots::Slots;
@@ -98,7 +98,7 @@ impl Lot {
         let keeper = Keeper {
             poll,
             arrivals: Arc::clone(&arrivals),
-            parked: Slots::with_capacity(USUAL),
+            parked: Slots::with_capacity(USUAL_CONNECTIONS),
             told: Arc::default(),
         };
         let lot = Self {

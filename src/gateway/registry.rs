@@ -14,7 +14,7 @@ use crate::engine::slots::Slots;
 
 /// Connections of a worker up to which what lists them does not move. Room that is not used takes no
 /// memory from the system, and no block that has been outgrown holds on to what lies beside it.
-pub(super) const USUAL: usize = 16 * 1024;
+pub(super) const USUAL_CONNECTIONS: usize = 16 * 1024;
 
 /// All connections of a worker.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Registry {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             clock: Clock::new(),
-            connections: Mutex::new(Slots::with_capacity(USUAL)),
+            connections: Mutex::new(Slots::with_capacity(USUAL_CONNECTIONS)),
             emptied: Notify::new(),
             let_go: AtomicBool::new(false),
         })
