@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::server::http2::{ask, client, get, relaying};
+use crate::server::http2::{PREFACE, ask, client, get, relaying};
 use crate::server::support::{PATIENCE, Upstream};
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -188,8 +188,7 @@ async fn a_client_that_resets_without_an_error_has_not_sent_all() {
     });
     let mut client = TcpStream::connect(&gateway.addresses()[0]).await.unwrap();
     let request = frame(1, 0b100, 1, &[0x83, 0x86, 0x84, 0x41, 1, b'h']);
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let said = [&preface[..], &frame(4, 0, 0, &[]), &request].concat();
+    let said = [PREFACE, &frame(4, 0, 0, &[]), &request].concat();
     client.write_all(&said).await.unwrap();
     head.await.unwrap();
     let last = [frame(0, 0, 1, b"par"), reset(1, h2::Reason::NO_ERROR)];

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::server::http2::PREFACE;
 use crate::server::support::{Peer, Upstream, header, in_flight, ok, relaying, set_up, start};
 
 #[test]
@@ -88,7 +89,6 @@ fn slow_heads_and_silent_connections_are_ended() {
 fn slow_heads_in_http2_are_ended_too() {
     let (_upstream, gateway, _) =
         set_up("  limits: {header_timeout: 0.2, keepalive_timeout: null}");
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     // A GET whose CONTINUATION is still to come.
     const BEGUN: [u8; 12] = [0, 0, 3, 1, 1, 0, 0, 0, 1, 0x82, 0x86, 0x84];

@@ -5,6 +5,7 @@ mod doubtful;
 mod heads;
 mod http1;
 mod http2;
+mod http2_fields;
 mod http2_frames;
 mod limits;
 mod logging;
