@@ -109,7 +109,7 @@ pub struct Thread {
 impl Thread {
     /// Starts a thread, which holds `run` until its end.
     ///
-    /// What lasts as long as the thread does is made here and in [`Thread::listen`], by whoever
+    /// What lasts as long as the thread does is made here and where it listens, by whoever
     /// starts it: an allocator gives each thread pages of its own, and one such block on a page
     /// keeps all of it that a crowd of connections has had and left.
     ///
