@@ -248,7 +248,15 @@ fn arrived(
                 }
                 not_sent()
             }
-            None => failure::head(failed.error()),
+            None => {
+                let error = failure::head(failed.error());
+                // The upstream closed the connection before any of it could go.
+                let lost = matches!(error.kind(), Kind::Read | Kind::Protocol);
+                match lost && socket.is_some_and(Socket::withdraw) {
+                    true => not_sent(),
+                    false => error,
+                }
+            }
         }),
     }
 }
@@ -328,12 +336,16 @@ mod tests {
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
     use tokio::io::duplex;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::engine::body::Source;
     use crate::engine::error::Reach;
     use crate::engine::policy::request::Framing;
+    use crate::engine::round::{Round, Rounds};
     use crate::engine::upstream::sender::Sender;
+    use crate::engine::upstream::socket::SocketIo;
+    use crate::engine::upstream::stream::Stream as SocketStream;
 
     #[tokio::test]
     async fn headers_that_were_not_sent_come_back() -> Result<(), Box<dyn std::error::Error>> {
@@ -370,6 +382,36 @@ mod tests {
 
         assert_eq!(outcome.map_err(|error| error.reach()), Err(Reach::NotSent));
         assert_eq!(request.headers.get(HOST), Some(&host));
+        Ok(())
+    }
+
+    /// Another try is no repetition, whatever the method.
+    #[tokio::test]
+    async fn a_request_of_which_nothing_went_was_not_sent() -> Result<(), Box<dyn std::error::Error>>
+    {
+        for (deferred, reach) in [(true, Reach::NotSent), (false, Reach::MaybeSent)] {
+            let rounds = deferred.then(|| Rounds::begin(Round::new()));
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let near = TcpStream::connect(listener.local_addr()?).await?;
+            let (far, _) = listener.accept().await?;
+            let io = SocketIo::new(SocketStream::Tcp(near), None);
+            let socket = Arc::clone(io.socket());
+            let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+            let mut connection = Box::pin(connection);
+            socket.bound_head(HEAD_LIMIT);
+            let sending = Sender::Http1(sender)
+                .send(HttpRequest::new(Source::Empty.body().ok_or("no body")?));
+            poll_fn(|context| {
+                assert!(connection.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            drop(far);
+            let (result, _) = tokio::join!(sending, connection);
+            let outcome = arrived(Some(&socket), &mut HeaderMap::new(), result).map(drop);
+            assert_eq!(outcome.map_err(|error| error.reach()), Err(reach));
+            drop(rounds);
+        }
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ pub mod policy;
 pub mod pull;
 pub mod relay;
 pub mod report;
+pub mod round;
 pub mod runtime;
 pub mod slots;
 pub mod target;

@@ -10,18 +10,44 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::watch::Watch;
+use crate::engine::round::{self, Side};
 use crate::engine::timer::Timer;
-use crate::engine::upstream::stream::Stream;
+use crate::engine::upstream::outlet::Outlet;
+use crate::engine::upstream::stream::{ReadHalf, Stream};
 
 /// How long a client that is still sending may go on after its answer, which a reset would take
 /// from it.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// A socket, of which the round of this thread may hold a part as well.
+#[derive(Debug)]
+struct Halves {
+    read: ReadHalf,
+    outlet: Arc<Outlet>,
+}
+
+impl From<Stream> for Halves {
+    fn from(stream: Stream) -> Self {
+        let (read, write) = stream.into_split();
+        Self {
+            read,
+            outlet: Arc::new(Outlet::new(write)),
+        }
+    }
+}
+
+impl Halves {
+    fn reunited(self) -> Option<Stream> {
+        let write = Arc::into_inner(self.outlet)?.into_half();
+        self.read.reunite(write)
+    }
+}
+
 /// A client's socket.
 #[derive(Debug)]
 pub struct ClientIo {
     /// `None` while the connection is parked.
-    stream: Option<Stream>,
+    halves: Option<Halves>,
     watch: Arc<Watch>,
     linger: Timer,
 }
@@ -31,25 +57,29 @@ impl ClientIo {
     #[must_use]
     pub fn new(stream: Stream, watch: Arc<Watch>) -> Self {
         Self {
-            stream: Some(stream),
+            halves: Some(stream.into()),
             watch,
             linger: None,
         }
     }
 
-    /// Gives the socket away.
+    /// Gives the socket away, if the system has all that was written.
     pub(super) fn take(&mut self) -> Option<Stream> {
-        self.stream.take()
+        let outlet = &self.halves.as_ref()?.outlet;
+        outlet.hurry();
+        match outlet.is_clear() {
+            true => self.halves.take()?.reunited(),
+            false => None,
+        }
     }
 
     /// Goes on with a socket.
     pub(super) fn put(&mut self, stream: Stream) {
-        self.stream = Some(stream);
+        self.halves = Some(stream.into());
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
-        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Pin::new(stream))
+    fn halves(&mut self) -> io::Result<&mut Halves> {
+        Ok(self.halves.as_mut().ok_or(io::ErrorKind::NotConnected)?)
     }
 
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -62,14 +92,14 @@ impl ClientIo {
         let mut space = [std::mem::MaybeUninit::uninit(); 4096];
         loop {
             let mut buffer = ReadBuf::uninit(&mut space);
-            match ready!(self.stream()?.poll_read(context, &mut buffer)) {
+            match ready!(Pin::new(&mut self.halves()?.read).poll_read(context, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}
                 _ => return Poll::Ready(Ok(())),
             }
         }
     }
 
-    fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.watch.block(result.is_pending());
         result
     }
@@ -83,7 +113,12 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = this.stream()?.poll_read(context, buffer);
+        // What comes first may be a handshake, which takes its time.
+        match this.watch.is_fresh() {
+            true => round::end(),
+            false => round::pass(),
+        }
+        let read = Pin::new(&mut this.halves()?.read).poll_read(context, buffer);
         if buffer.filled().len() > before {
             this.watch.heard();
         }
@@ -93,12 +128,11 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.stream()?.poll_write(context, octets);
-        self.written(written)
+        self.poll_write_vectored(context, &[IoSlice::new(octets)])
     }
 
     fn poll_write_vectored(
@@ -106,7 +140,12 @@ impl AsyncWrite for ClientIo {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.stream()?.poll_write_vectored(context, parts);
+        let defers = self.watch.is_answering();
+        let outlet = &self.halves()?.outlet;
+        let written = match defers {
+            true => Outlet::poll_defer(outlet, Side::Client, context, parts),
+            false => outlet.poll_write(context, parts),
+        };
         self.written(written)
     }
 
@@ -114,15 +153,21 @@ impl AsyncWrite for ClientIo {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outlet = &self.halves()?.outlet;
+        if !outlet.has_left() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = outlet.poll_flush(context);
+        self.written(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.linger.is_none() {
             this.watch.end();
-            ready!(this.stream()?.poll_shutdown(context))?;
+            let shut = this.halves()?.outlet.poll_shutdown(context);
+            ready!(this.written(shut))?;
             if !this.watch.is_unread() {
                 return Poll::Ready(Ok(()));
             }
@@ -132,11 +177,18 @@ impl AsyncWrite for ClientIo {
 }
 
 impl Drop for ClientIo {
+    /// Ends the connection as a whole, so that a reset is not preceded by an end.
     fn drop(&mut self) {
-        if let Some(stream) = &self.stream
-            && self.watch.is_broken()
-        {
+        let Some(halves) = self.halves.take() else {
+            return;
+        };
+        halves.outlet.hurry();
+        let cut = self.watch.is_broken() || !halves.outlet.is_clear();
+        if let Some(stream) = halves.reunited().filter(|_| cut) {
             let _ = stream.socket().set_linger(Some(Duration::ZERO));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,6 +145,18 @@ impl Watch {
         self.multiplexed.load(Ordering::Relaxed) || self.tunnel.load(Ordering::Relaxed)
     }
 
+    /// Whether there has been no request.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is written are answers in HTTP/1.1: no handshake, no frames.
+    #[must_use]
+    pub fn is_answering(&self) -> bool {
+        !self.is_fresh() && !self.has_goodbye()
+    }
+
     /// Whether a request's head has begun and is not complete.
     #[must_use]
     pub fn is_in_head(&self) -> bool {
@@ -205,6 +217,7 @@ impl Watch {
     pub fn is_to_rest(&self) -> bool {
         self.rest.load(Ordering::Relaxed)
             && self.is_in(Phase::Idle)
+            && !self.is_writing()
             && !self.uploading.load(Ordering::Relaxed)
             && !self.ending.load(Ordering::Relaxed)
     }
@@ -360,7 +373,7 @@ impl Watch {
         let owing = self.owing.load(Ordering::Relaxed);
         let since = self.since.load(Ordering::Relaxed);
         let leaving = self.leaving.load(Ordering::Relaxed);
-        let kept = match self.fresh.load(Ordering::Relaxed) {
+        let kept = match self.is_fresh() {
             // Its first head has as long as any.
             true => {
                 let both = limits.keepalive_timeout.zip(limits.header_timeout);

@@ -21,6 +21,7 @@ use super::registry::Registry;
 use super::relief::Relief;
 use super::running::Run;
 use super::watch::{Order, Watch};
+use crate::engine::round::{self, Round, Rounds};
 
 /// How long tasks have that were told to end at once.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -119,6 +120,7 @@ impl Thread {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            .on_thread_park(round::end)
             .build()?;
         let within = runtime.enter();
         let (lot, keeper) = Lot::new()?;
@@ -140,10 +142,13 @@ impl Thread {
             listening: Vec::with_capacity(USUAL_LISTENERS),
         };
         let (handle, own) = (runtime.handle().clone(), Arc::clone(&worker));
+        let round = Round::new();
         std::thread::Builder::new()
             .name(format!("asgi-relay-{number}"))
             .spawn(move || {
+                let rounds = Rounds::begin(round);
                 runtime.block_on(work(&own, staff, received));
+                drop(rounds);
                 runtime.shutdown_timeout(LAST_WORDS);
                 drop(run);
             })?;
@@ -291,6 +296,8 @@ async fn sweep(worker: Arc<Worker>) {
         let shortest = shortest.filter(|limit| !limit.is_zero()).min();
         let pause = shortest.map_or(LONGEST_PAUSE, |shortest| shortest / 8);
         let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        // Looking at all connections takes its time.
+        round::end();
         for some in worker.registry.sweep(&limits, pause).chunks(LULLED) {
             some.iter().for_each(|watch| watch.lull());
             yield_now().await;

@@ -8,6 +8,7 @@ pub mod idle;
 pub mod lease;
 pub mod memory;
 pub mod multiplex;
+pub mod outlet;
 pub mod pem;
 pub mod pool;
 pub mod rest;

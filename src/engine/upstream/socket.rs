@@ -16,8 +16,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::hold::Hold;
+use super::outlet::Outlet;
 use super::stream::{ReadHalf, Stream, WriteHalf};
 use crate::engine::error::{Error, Kind};
+use crate::engine::round::{self, Side};
 use crate::engine::timer::Timer;
 
 /// Octets that the system keeps unsent, about, where [`SocketIo::bound_unsent`] was called; when
@@ -39,7 +41,7 @@ const UNBOUNDED: usize = usize::MAX;
 /// Nothing here is locked: whoever waits for an answer and the task that reads take turns.
 #[derive(Debug)]
 pub struct Socket {
-    stream: WriteHalf,
+    outlet: Outlet,
     /// How long a write may wait for the peer to take something.
     write_idle: Option<Duration>,
     opened: Instant,
@@ -59,7 +61,7 @@ pub struct Socket {
 impl Socket {
     fn new(stream: WriteHalf, write_idle: Option<Duration>) -> Self {
         Self {
-            stream,
+            outlet: Outlet::new(stream),
             write_idle,
             opened: Instant::now(),
             active: AtomicU64::new(0),
@@ -74,7 +76,7 @@ impl Socket {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let mut octet = [MaybeUninit::uninit()];
-        let peeked = self.stream.socket().peek(&mut octet);
+        let peeked = self.outlet.half().socket().peek(&mut octet);
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -89,6 +91,11 @@ impl Socket {
         self.active.store(active, Ordering::Release);
     }
 
+    /// Whether the response head has not come.
+    fn awaits_head(&self) -> bool {
+        self.head_room.load(Ordering::Acquire) != UNBOUNDED
+    }
+
     /// Whether nothing has come since [`Socket::bound_head`] was called with `octets`.
     #[must_use]
     pub fn is_silent(&self, octets: usize) -> bool {
@@ -98,8 +105,15 @@ impl Socket {
     /// A request is about to go. Bounds what may come until [`Socket::head_came`]. Without that,
     /// interim responses (1xx) without end would keep hyper reading for ever.
     pub fn bound_head(&self, octets: usize) {
+        self.outlet.begin();
         self.head_room.store(octets, Ordering::Release);
         self.idle.store(false, Ordering::Release);
+    }
+
+    /// Takes back what has not gone of the request; whether nothing has.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        self.outlet.withdraw()
     }
 
     /// Lifts the bound, as the head is there; when that came.
@@ -118,7 +132,8 @@ impl Socket {
     pub fn is_at_rest(&self, context: &mut Context<'_>) -> bool {
         self.idle.load(Ordering::Acquire)
             && !self.blocked.is_on()
-            && self.stream.poll_readable(context).is_pending()
+            && self.outlet.is_clear()
+            && self.outlet.half().poll_readable(context).is_pending()
     }
 
     /// Has nothing more read until [`Socket::release`]: hyper reads a chunk ahead otherwise.
@@ -141,13 +156,19 @@ impl Socket {
     /// # Errors
     /// The system's; [`io::ErrorKind::WouldBlock`] where it takes none.
     pub fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
-        self.stream.try_write(&[IoSlice::new(octets)])
+        self.outlet.try_write(&[IoSlice::new(octets)])
     }
 
     /// Makes the end of the connection a reset. A FIN would queue behind what the peer has not
     /// taken yet, and a peer that takes nothing would never learn that nobody waits for it.
     pub fn reset_on_close(&self) {
-        let _ = self.stream.socket().set_linger(Some(Duration::ZERO));
+        let _ = self.outlet.half().socket().set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsRef<Outlet> for Socket {
+    fn as_ref(&self) -> &Outlet {
+        &self.outlet
     }
 }
 
@@ -155,7 +176,7 @@ impl Drop for Socket {
     /// Ends the connection, not only this process' part of it: a forked child may hold a copy of
     /// the descriptor, and the upstream must learn of the end all the same.
     fn drop(&mut self) {
-        let _ = self.stream.socket().shutdown(Shutdown::Both);
+        let _ = self.outlet.half().socket().shutdown(Shutdown::Both);
     }
 }
 
@@ -203,7 +224,7 @@ impl SocketIo {
         if self.socket.held.is_on() {
             return Poll::Ready(());
         }
-        self.socket.stream.poll_readable(context)
+        self.socket.outlet.half().poll_readable(context)
     }
 
     /// Has the system keep little from now on that it cannot send yet. Its buffer grows to
@@ -211,12 +232,47 @@ impl SocketIo {
     /// less than that would seem to take nothing, and a ping would stand behind all of it.
     pub fn bound_unsent(&self) {
         #[cfg(target_os = "linux")]
-        if let WriteHalf::Tcp(_) = &self.socket.stream {
-            let _ = self.socket.stream.socket().set_tcp_notsent_lowat(UNSENT);
+        if let WriteHalf::Tcp(_) = self.socket.outlet.half() {
+            let socket = self.socket.outlet.half().socket();
+            let _ = socket.set_tcp_notsent_lowat(UNSENT);
         }
     }
 
-    fn poll_write_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Notes whether a write has to wait, and for how long it has; a peer that does not listen takes
+    /// `all`.
+    fn settle<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+        all: impl FnOnce() -> T,
+    ) -> Poll<io::Result<T>> {
+        let socket = &*self.socket;
+        let waited = socket.blocked.is_on();
+        if waited != written.is_pending() {
+            match waited {
+                true => socket.blocked.end(),
+                false => socket.blocked.begin(),
+            }
+            // One that need not wait comes right after the request did, and the clock has its
+            // price.
+            if waited && socket.awaits_head() {
+                socket.note_activity();
+            }
+        }
+        match written {
+            Poll::Pending => self.poll_write_idle(context).map(Err),
+            Poll::Ready(Err(error)) if is_deaf(error.kind()) => {
+                self.deaf_peer = true;
+                Poll::Ready(Ok(all()))
+            }
+            written => {
+                self.timer = None;
+                written
+            }
+        }
+    }
+
+    fn poll_write_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let Some(idle) = self.socket.write_idle.filter(|_| !self.patient) else {
             return Poll::Pending;
         };
@@ -229,7 +285,14 @@ impl SocketIo {
             Kind::WriteTimeout,
             "the upstream stopped taking the request",
         );
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, error))
+    }
+}
+
+impl Drop for SocketIo {
+    /// Nobody waits for an answer any more.
+    fn drop(&mut self) {
+        let _ = self.socket.withdraw();
     }
 }
 
@@ -250,6 +313,7 @@ impl AsyncRead for SocketIo {
         let this = self.get_mut();
         let socket = &*this.socket;
         ready!(socket.held.poll_end(context));
+        round::pass();
         let before = buffer.filled().len();
         // hyper's buffer, which should not be larger, doubles when it grows.
         let mut stream = (&mut this.stream).take(READ_BUFFER as u64);
@@ -286,49 +350,38 @@ impl AsyncWrite for SocketIo {
         if this.deaf_peer {
             return Poll::Ready(Ok(length()));
         }
-        let socket = &*this.socket;
-        let written = socket.stream.poll_write(context, parts);
-        let waited = socket.blocked.is_on();
-        if waited != written.is_pending() {
-            match waited {
-                true => socket.blocked.end(),
-                false => socket.blocked.begin(),
-            }
-            // One that need not wait comes right after the request did, and the clock has its
-            // price.
-            if waited && socket.head_room.load(Ordering::Acquire) != UNBOUNDED {
-                socket.note_activity();
-            }
-        }
-        match written {
-            Poll::Pending => this.poll_write_idle(context),
-            Poll::Ready(Err(error)) if is_deaf(error.kind()) => {
-                this.deaf_peer = true;
-                Poll::Ready(Ok(length()))
-            }
-            written => {
-                this.timer = None;
-                written
-            }
-        }
+        // Whoever writes without waiting for an answer speaks another protocol than HTTP/1.1.
+        let written = match this.socket.awaits_head() {
+            true => Outlet::poll_defer(&this.socket, Side::Upstream, context, parts),
+            false => this.socket.outlet.poll_write(context, parts),
+        };
+        this.settle(context, written, length)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.deaf_peer || !this.socket.outlet.has_left() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = this.socket.outlet.poll_flush(context);
+        this.settle(context, flushed, || ())
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(
-            match self.socket.stream.socket().shutdown(Shutdown::Write) {
-                // It has ended already.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-                shut => shut,
-            },
-        )
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.deaf_peer {
+            return Poll::Ready(Ok(()));
+        }
+        if this.socket.awaits_head() {
+            // It is not going to come, so that a request that has not gone need not go.
+            let _ = this.socket.withdraw();
+        }
+        let shut = this.socket.outlet.poll_shutdown(context);
+        this.settle(context, shut, || ())
     }
 }
 

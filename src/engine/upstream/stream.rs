@@ -137,6 +137,20 @@ impl Stream {
     }
 }
 
+impl ReadHalf {
+    /// The socket, whole again; `None` with the half of another one.
+    #[must_use]
+    pub fn reunite(self, other: WriteHalf) -> Option<Stream> {
+        match (self, other) {
+            (Self::Tcp(read), WriteHalf::Tcp(write)) => read.reunite(write).ok().map(Stream::Tcp),
+            (Self::Unix(read), WriteHalf::Unix(write)) => {
+                read.reunite(write).ok().map(Stream::Unix)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl AsyncRead for ReadHalf {
     fn poll_read(
         self: Pin<&mut Self>,
