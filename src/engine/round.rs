@@ -3,7 +3,7 @@
 //! can ask again.
 //!
 //! Only a thread with [`Rounds`] does so, which calls [`end`] before it sleeps and before it does
-//! something that takes long. A round that does not end by itself does so after [`LONGEST`] reads
+//! something that takes long. A round that does not end by itself does so after 128 reads
 //! and writes. What there is no room for is not deferred.
 
 use std::cell::Cell;

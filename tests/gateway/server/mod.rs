@@ -7,6 +7,7 @@ mod http1;
 mod http2;
 mod http2_fields;
 mod http2_frames;
+mod late;
 mod limits;
 mod logging;
 mod operating;

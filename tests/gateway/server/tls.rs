@@ -18,7 +18,7 @@ pub(crate) fn connect(gateway: &Handle, config: &Arc<ClientConfig>, name: &str) 
     over(stream, config, name)
 }
 
-fn over(stream: TcpStream, config: &Arc<ClientConfig>, name: &str) -> Secure {
+pub(crate) fn over(stream: TcpStream, config: &Arc<ClientConfig>, name: &str) -> Secure {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let client = ClientConnection::new(Arc::clone(config), name).unwrap();
@@ -39,7 +39,7 @@ fn gateway(authority: &Authority, url: &str, more: &str) -> Handle {
     start(&configuration(authority, url, more))
 }
 
-fn configuration(authority: &Authority, url: &str, more: &str) -> String {
+pub(crate) fn configuration(authority: &Authority, url: &str, more: &str) -> String {
     let folder = authority.folder.0.display();
     format!(
         "server:\n  workers: 1\n  listeners:\n    - host: 127.0.0.1\n      port: 0\n      ssl:\n        \
