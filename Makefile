@@ -88,11 +88,13 @@ clean:  ## delete .venv, target/ and every cache
 # -- the parts of `make test` -------------------------------------------------------------------------
 
 .PHONY: lint-rust
-lint-rust: check-rust-lints $(VENV)/.made  ## cargo fmt --check and clippy
+lint-rust: check-rust-lints $(VENV)/.made  ## cargo fmt --check, clippy, and the docstrings' links
 	$(call say,"is the Rust code formatted: cargo fmt --check")
 	@$(CARGO) fmt --check
 	$(call say,"clippy on the engine and the Python bridge")
 	@$(CARGO) clippy $(LOCKED) --all-targets --features python -- -D warnings
+	$(call say,"the docstrings' links: cargo doc")
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --no-deps --features python
 
 .PHONY: test-rust
 test-rust: check-cargo  ## cargo test on the engine, without Python
