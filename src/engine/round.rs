@@ -126,8 +126,14 @@ pub fn pass() {
     }
 }
 
-/// Defers a message; whether this thread does that, and there is room.
-pub(super) fn defer<T>(outlet: &Arc<T>, side: Side, waker: &Waker, parts: &[IoSlice<'_>]) -> bool
+/// Defers a message of so many octets; whether this thread does that, and there is room.
+pub(super) fn defer<T>(
+    outlet: &Arc<T>,
+    side: Side,
+    waker: &Waker,
+    parts: &[IoSlice<'_>],
+    length: usize,
+) -> bool
 where
     T: AsRef<Outlet> + Send + Sync + 'static,
 {
@@ -136,7 +142,6 @@ where
         return false;
     };
     let begin = round.octets.len();
-    let length: usize = parts.iter().map(|part| part.len()).sum();
     let room = begin + length <= MOST;
     if room {
         for part in parts {

@@ -1,15 +1,15 @@
 //! What a worker knows of one connection, without a timer for it: since when it waits for what, what
 //! it has been told to do, and how it is to end. A sweep of the registry finds what takes too long.
 
+mod verdict;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::Context;
-use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 
 use super::clock::Clock;
-use super::config::settings::ServerLimits;
 
 /// Milliseconds without a request after which a connection is parked.
 const DROWSY: u64 = 250;
@@ -17,9 +17,6 @@ const DROWSY: u64 = 250;
 /// Milliseconds for which a connection is not disturbed although it is idle: its next request, or
 /// its first, may be on its way.
 const UNDISTURBED: u64 = 100;
-
-/// Milliseconds that a client in HTTP/2 has to take note of a goodbye when nothing is in flight.
-const PARTING: u64 = 2000;
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -358,46 +355,6 @@ impl Watch {
             self.leaving.store(self.clock.now(), Ordering::Relaxed);
             self.order.store(order as u8, Ordering::Release);
             self.wake();
-        }
-    }
-
-    /// What is to become of it by now.
-    pub(super) fn verdict(&self, limits: &ServerLimits, now: u64) -> Order {
-        if self.tunnel.load(Ordering::Relaxed) {
-            return Order::Stay;
-        }
-        let over = |since: u64, limit: Option<Duration>| {
-            limit.is_some_and(|limit| Duration::from_millis(now.saturating_sub(since)) >= limit)
-        };
-        let blocked = self.blocked.load(Ordering::Relaxed);
-        let owing = self.owing.load(Ordering::Relaxed);
-        let since = self.since.load(Ordering::Relaxed);
-        let leaving = self.leaving.load(Ordering::Relaxed);
-        let kept = match self.is_fresh() {
-            // Its first head has as long as any.
-            true => {
-                let both = limits.keepalive_timeout.zip(limits.header_timeout);
-                both.map(|(kept, head)| kept.max(head))
-            }
-            false => limits.keepalive_timeout,
-        };
-        // What waits for room in HTTP/2 is not held up by the socket.
-        let stuck = self.is_in(Phase::Idle) && self.unwritten() != 0;
-        if blocked != 0 && over(blocked, limits.body_timeout)
-            || stuck && over(since, limits.body_timeout)
-            || owing != 0 && over(owing, limits.header_timeout)
-            || self.is_in(Phase::Head)
-                && !self.ending.load(Ordering::Relaxed)
-                && over(since, limits.header_timeout)
-            || leaving != 0
-                && self.is_idle_for(PARTING, now)
-                && now.saturating_sub(leaving) >= PARTING
-        {
-            Order::Die
-        } else if self.is_in(Phase::Idle) && !self.is_writing() && over(since, kept) {
-            Order::Leave
-        } else {
-            Order::Stay
         }
     }
 }

@@ -134,7 +134,8 @@ impl Outlet {
         let deferred = this.deferred() + length;
         let small = length > 0 && deferred <= SMALL;
         // One that waits would seem to have gone.
-        if small && this.state() == CLEAR && round::defer(outlet, side, context.waker(), parts) {
+        let may = small && this.state() == CLEAR;
+        if may && round::defer(outlet, side, context.waker(), parts, length) {
             this.deferred.store(deferred, Ordering::Relaxed);
             return Poll::Ready(Ok(length));
         }

@@ -350,7 +350,7 @@ impl AsyncWrite for SocketIo {
         if this.deaf_peer {
             return Poll::Ready(Ok(length()));
         }
-        // Whoever writes without waiting for an answer speaks another protocol than HTTP/1.1.
+        // What follows a response's head, or is no HTTP/1.1, goes at once.
         let written = match this.socket.awaits_head() {
             true => Outlet::poll_defer(&this.socket, Side::Upstream, context, parts),
             false => this.socket.outlet.poll_write(context, parts),
@@ -386,4 +386,4 @@ impl AsyncWrite for SocketIo {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::engine) mod tests;

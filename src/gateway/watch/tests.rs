@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::gateway::config::settings::ServerLimits;
 
 /// Limits under which whatever is idle has been so for too long.
 fn impatient() -> ServerLimits {

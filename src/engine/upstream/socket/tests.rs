@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 
 /// Both ends of a connection.
-async fn connected() -> io::Result<(SocketIo, TcpStream)> {
+pub(in crate::engine) async fn connected() -> io::Result<(SocketIo, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let near = TcpStream::connect(listener.local_addr()?).await?;
     let (far, _) = listener.accept().await?;
