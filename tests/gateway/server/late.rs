@@ -5,15 +5,16 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
-
 use crate::server::certificates::Authority;
-use crate::server::support::{PATIENCE, Upstream, ok, set_up, start};
+use crate::server::support::{PATIENCE, Peer, Upstream, ok, relaying, start, until};
 use crate::server::tls::{configuration, over};
 
 /// Requests of one client, and octets of each answer's body: together more than the system holds.
 const REQUESTS: usize = 1000;
 const BODY: usize = 12 * 1024;
+
+/// Octets that wait in a client's own buffer.
+const ROOM: usize = 64 * 1024;
 
 /// What tells that no further request comes.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -42,16 +43,6 @@ fn serve(upstream: Upstream) -> (JoinHandle<()>, Receiver<()>) {
     (serving, told)
 }
 
-/// A connection whose own buffer is small.
-fn connected(address: &str) -> std::net::TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(64 * 1024).unwrap();
-    let address: std::net::SocketAddr = address.parse().unwrap();
-    socket.connect(&SockAddr::from(address)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.into()
-}
-
 /// Asks for everything, and reads when the gateway cannot go on.
 fn read_late(mut stream: impl Read + Write, told: &Receiver<()>) {
     for number in 0..REQUESTS {
@@ -65,13 +56,8 @@ fn read_late(mut stream: impl Read + Write, told: &Receiver<()>) {
     told.recv_timeout(PATIENCE).unwrap();
     let mut stream = std::io::BufReader::new(stream);
     for number in 0..REQUESTS {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            stream.read_exact(&mut octet).unwrap();
-            head.push(octet[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"), "{number}");
+        let head = until(&mut stream, "\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{number}");
         let mut come = vec![0; BODY];
         stream.read_exact(&mut come).unwrap();
         assert!(come == body(number).as_bytes(), "{number}");
@@ -80,9 +66,10 @@ fn read_late(mut stream: impl Read + Write, told: &Receiver<()>) {
 
 #[test]
 fn every_answer_comes() {
-    let (upstream, gateway, _) = set_up("");
+    let upstream = Upstream::bind();
+    let gateway = start(&relaying(&upstream, ""));
     let (serving, told) = serve(upstream);
-    read_late(connected(&gateway.addresses()[0]), &told);
+    read_late(Peer::narrow(&gateway, ROOM).0, &told);
     serving.join().unwrap();
 }
 
@@ -95,7 +82,7 @@ fn every_answer_comes_over_tls() {
     let gateway = start(&configuration(&authority, &upstream.url(), ""));
     let (serving, told) = serve(upstream);
     let config = authority.client(&["http/1.1"], None);
-    let stream = over(connected(&gateway.addresses()[0]), &config, "one.example");
+    let stream = over(Peer::narrow(&gateway, ROOM).0, &config, "one.example");
     read_late(stream, &told);
     serving.join().unwrap();
 }

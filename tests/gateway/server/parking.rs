@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use asgi_relay::gateway::{Handle, relief};
 use http_body_util::BodyExt;
-use socket2::{Domain, Socket, Type};
 
 use crate::server::certificates::{Authority, Folder};
 use crate::server::support::{PATIENCE, Peer, Upstream, header, ok, start};
@@ -146,7 +145,9 @@ fn who_reads_late_gets_all_of_it() {
     let gateway = gateway(&Upstream::bind().serve(move |head| ok(&sized(head))), "");
     // Of some of them, the end waits for room behind what the system takes.
     let sizes = (1..=40).map(|number| number * 75_000);
-    let mut clients: Vec<_> = sizes.map(|size| (narrow(&gateway), size)).collect();
+    let mut clients: Vec<_> = sizes
+        .map(|size| (Peer::narrow(&gateway, 4096), size))
+        .collect();
     for (client, size) in &mut clients {
         client.say(format!("GET /{size} HTTP/1.1\r\nhost: h\r\n\r\n"));
         client.0.peek(&mut [0]).unwrap();
@@ -156,15 +157,6 @@ fn who_reads_late_gets_all_of_it() {
         assert_eq!(client.message().1.len(), *size);
         assert_eq!(client.get("/7", "").1, b"xxxxxxx");
     }
-}
-
-/// A client that has little room for what it does not read.
-fn narrow(gateway: &Handle) -> Peer {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let address: std::net::SocketAddr = gateway.addresses()[0].parse().unwrap();
-    socket.connect(&address.into()).unwrap();
-    Peer::new(socket.into())
 }
 
 #[test]

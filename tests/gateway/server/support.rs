@@ -9,6 +9,7 @@ use std::time::Duration;
 use asgi_relay::gateway::config::settings::Settings;
 use asgi_relay::gateway::config::{Overrides, from_text};
 use asgi_relay::gateway::{Gateway, Handle};
+use socket2::{Domain, Socket, Type};
 
 /// After this long a test fails instead of waiting for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -111,6 +112,21 @@ pub(crate) fn port_of(gateway: &Handle) -> String {
     address.port().to_string()
 }
 
+/// What comes until `mark`, octet by octet, so that nothing behind it is lost.
+pub(crate) fn until(stream: &mut impl Read, mark: &str) -> String {
+    let mut text = Vec::new();
+    let mut octet = [0];
+    while !text.ends_with(mark.as_bytes()) {
+        let read = stream.read(&mut octet);
+        let so_far = || String::from_utf8_lossy(&text).into_owned();
+        match read {
+            Ok(1) => text.push(octet[0]),
+            other => panic!("{other:?} after {:?}, no {mark:?}", so_far()),
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// One end of a connection, whose part a test plays.
 pub(crate) struct Peer(pub(crate) TcpStream);
 
@@ -126,23 +142,22 @@ impl Peer {
         Self::new(TcpStream::connect(&gateway.addresses()[0]).unwrap())
     }
 
+    /// One that has room for so many octets of what it does not read.
+    pub(crate) fn narrow(gateway: &Handle, octets: usize) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(octets).unwrap();
+        let address: SocketAddr = gateway.addresses()[0].parse().unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::new(socket.into())
+    }
+
     pub(crate) fn say(&mut self, octets: impl AsRef<[u8]>) {
         self.0.write_all(octets.as_ref()).unwrap();
     }
 
-    /// What comes until `mark`, octet by octet, so that nothing behind it is lost.
+    /// What comes until `mark`.
     pub(crate) fn until(&mut self, mark: &str) -> String {
-        let mut text = Vec::new();
-        let mut octet = [0];
-        while !text.ends_with(mark.as_bytes()) {
-            let read = self.0.read(&mut octet);
-            let so_far = || String::from_utf8_lossy(&text).into_owned();
-            match read {
-                Ok(1) => text.push(octet[0]),
-                other => panic!("{other:?} after {:?}, no {mark:?}", so_far()),
-            }
-        }
-        String::from_utf8_lossy(&text).into_owned()
+        until(&mut self.0, mark)
     }
 
     /// A head; `None` at the end of the connection.
