@@ -58,7 +58,7 @@ bench: $(VENV)/.bench $(OPTIMISED)/.built  ## measure Relay and the gateway besi
 	@PYTHONPATH="$(CURDIR)/$(OPTIMISED)/package" $(PY) -m benchmarks $(ARGS)
 
 .PHONY: lint
-lint: lint-rust build lint-python  ## rustfmt, clippy, ruff, mypy and stubtest, changing nothing
+lint: lint-rust build lint-python  ## rustfmt, clippy, rustdoc, ruff, mypy and stubtest, changing nothing
 
 .PHONY: fmt
 fmt: check-rust-lints $(VENV)/.dev  ## format the Rust and the Python code and mend what can be mended
