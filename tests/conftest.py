@@ -14,6 +14,7 @@ from asgi_relay import Relay
 from .support.apps import FRAMEWORKS
 from .support.authority import Authority
 from .support.leaks import Leaks
+from .support.lending import lending
 from .support.servers import SERVERS, Server, serve
 
 if TYPE_CHECKING:
@@ -85,6 +86,14 @@ def unowned() -> Iterator[None]:
 
     if unowned:
         asyncio.run(unowned.shutdown())
+
+
+@pytest.fixture(params=["kept", "lent"])
+def ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """WebSockets whose upstream the engine reads, and those where the event loop does."""
+    lending.wanted = request.param == "lent"
+    yield
+    lending.wanted = False
 
 
 @pytest.fixture(scope="session")

@@ -193,6 +193,7 @@ def test_a_close_waits_behind_what_the_client_has_not_read() -> None:
         assert ends.client.expect_close() == (4001, "all of it")
 
 
+@pytest.mark.usefixtures("ways")
 def test_a_close_waits_behind_what_the_upstream_has_not_read() -> None:
     stream = Stream(MUCH)
     with ThreadPoolExecutor() as threads, through() as ends:
@@ -287,6 +288,7 @@ def test_a_client_that_stops_reading_holds_up_nobody_else() -> None:
 # -- both at once --------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("ways")
 def test_an_echo_of_more_than_fits_anywhere() -> None:
     there = Stream(MUCH)
     with ThreadPoolExecutor() as threads, through(Accept(echo)) as ends:

@@ -36,6 +36,8 @@ from .support.wire import ClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("ways")
+
 LONGEST = "é" * 61 + "x"
 """123 octets: what is left of a control frame's payload behind the code."""
 

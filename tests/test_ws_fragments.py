@@ -16,6 +16,8 @@ from .support.wire import ClosedError
 if TYPE_CHECKING:
     from .support.websocket import Through
 
+pytestmark = pytest.mark.usefixtures("ways")
+
 PIECE = 1024 * 1024
 """Of what size a larger message goes up in fragments."""
 

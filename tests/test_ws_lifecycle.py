@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def converse(session: Session, count: int = 3) -> None:
-    """Some messages through an echo."""
+async def converse(session: Session, count: int = 30) -> None:
+    """So many messages through an echo that the event loop reads them by itself."""
     await session.accepted()
     for number in range(count):
         session.say(f"{number}", b"%d" % number)

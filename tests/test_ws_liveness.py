@@ -18,6 +18,8 @@ from .support.stream import Stream
 from .support.upstream import Upstream
 from .support.websocket import Accept, UpstreamPeer, through
 
+pytestmark = pytest.mark.usefixtures("ways")
+
 SOON = 0.1
 LATER = 0.4
 

@@ -53,6 +53,7 @@ def logged(script: Script, target: str = "/x", **settings: Any) -> tuple[str, Re
 # -- handshakes ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("ways")
 def test_what_goes_well_is_not_logged() -> None:
     records = Records()
     with through(Accept(echo), logger=records.logger) as ends:
@@ -118,6 +119,7 @@ BREAKS: dict[str, Callable[[Through], None]] = {
 }
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("break_it", BREAKS.values(), ids=BREAKS)
 def test_a_session_that_breaks_is_logged_once(break_it: Callable[[Through], None]) -> None:
     records = Records()
@@ -131,6 +133,7 @@ def test_a_session_that_breaks_is_logged_once(break_it: Callable[[Through], None
     assert fields(record)["error"]
 
 
+@pytest.mark.usefixtures("ways")
 def test_a_session_that_times_out_is_logged() -> None:
     records = Records()
     with through(logger=records.logger, ws_ping_interval=0.1, ws_ping_timeout=0.1) as ends:
@@ -139,6 +142,7 @@ def test_a_session_that_times_out_is_logged() -> None:
     assert len(records.all) == 1
 
 
+@pytest.mark.usefixtures("ways")
 def test_an_upstream_that_closes_with_a_code_of_its_own_is_no_event() -> None:
     records = Records()
     with through(logger=records.logger) as ends:
@@ -147,6 +151,7 @@ def test_an_upstream_that_closes_with_a_code_of_its_own_is_no_event() -> None:
     assert records.all == []
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("leave", [WebSocketClient.vanish, WebSocketClient.reset])
 def test_a_client_that_leaves_is_no_event(leave: Callable[[WebSocketClient], None]) -> None:
     records = Records()

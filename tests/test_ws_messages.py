@@ -27,6 +27,8 @@ from .support.websocket_servers import serve_websockets
 if TYPE_CHECKING:
     from .support.websocket import WebSocketPeer
 
+pytestmark = pytest.mark.usefixtures("ways")
+
 SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537]
 MEGABYTE = 1_000_000
 LIMIT = 1000

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from .support.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, encode
 from .support.front import Front, relayed
+from .support.lending import lending
 from .support.upstream import Upstream
 from .support.websocket import Accept, PeerClosedError, UpstreamPeer, WebSocketClient
 
@@ -49,7 +50,9 @@ class Ends:
     def open(self) -> tuple[WebSocketClient, UpstreamPeer]:
         client = WebSocketClient(self.front.port)
         client.open()
-        return client, self.accept.peer(next(self._count))
+        peer = self.accept.peer(next(self._count))
+        lending.lend(client, peer)
+        return client, peer
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,7 @@ def cut(octets: bytes, cuts: list[int]) -> list[bytes]:
 # -- messages ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("ways")
 @bounded
 @given(
     messages=st.lists(st.tuples(MESSAGES, CUTS, st.binary(max_size=125)), min_size=1, max_size=5),
@@ -85,11 +89,11 @@ def cut(octets: bytes, cuts: list[int]) -> list[bytes]:
 )
 @example(messages=[("😀", [1, 1, 1], b"")], segments=[1] * 8)
 def test_any_messages_in_any_fragments_and_segments(
-    opened: tuple[WebSocketClient, UpstreamPeer],
+    ends: Ends,
     messages: list[tuple[str | bytes, list[int], bytes]],
     segments: list[int],
 ) -> None:
-    client, peer = opened
+    client, peer = ends.open()
     octets = b""
     for message, cuts, ping in messages:
         opcode, payload = (
@@ -100,9 +104,12 @@ def test_any_messages_in_any_fragments_and_segments(
             fin = number == len(pieces) - 1
             octets += encode(CONTINUATION if number else opcode, piece, fin=fin)
             octets += encode(PONG, ping) if number % 2 else b""
-    for piece in cut(octets, segments):
-        peer.send(piece)
-    assert [client.receive_message() for _ in messages] == [message for message, _, _ in messages]
+    with client:
+        for piece in cut(octets, segments):
+            peer.send(piece)
+        for message, _, _ in messages:
+            assert client.receive_message() == message
+    peer.vanish()
 
 
 @bounded
@@ -199,6 +206,7 @@ def closing(payload: bytes) -> int:
     return code if len(payload) > 1 and (known or 3000 <= code <= 4999) else 1011
 
 
+@pytest.mark.usefixtures("ways")
 @bounded
 @given(parts=st.lists(st.one_of(FRAMES, FRAMES, FRAMES, CLOSES, GARBAGE), max_size=6))
 @example(parts=[])

@@ -17,6 +17,8 @@ from .support.websocket import ZERO_MASK, Through, through
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("ways")
+
 LIMIT = 0.5
 """Of `ws_ping_interval` and of `ws_ping_timeout`: together the longest silence."""
 

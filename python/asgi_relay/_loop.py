@@ -81,9 +81,16 @@ class AsyncioPort:
         self._flushing = False
         self.create_waiter: Callable[[], asyncio.Future[None]] = loop.create_future
         loop.add_reader(self.engine.fileno(), self._answer)
+        loop.add_reader(self.engine.lookout_fileno(), self._look)
 
     def _answer(self) -> None:
-        for waiter in self.engine.answer():
+        self._wake_all(self.engine.answer())
+
+    def _look(self) -> None:
+        self._wake_all(self.engine.look())
+
+    def _wake_all(self, waiters: list[Any]) -> None:
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -113,6 +120,7 @@ class AsyncioPort:
     def close(self) -> None:
         _forget(self)
         self.loop.remove_reader(self.engine.fileno())
+        self.loop.remove_reader(self.engine.lookout_fileno())
         self._answer()
 
 
@@ -140,17 +148,24 @@ class TrioPort:
         self.engine = _engine.Port()
         self.key = 0
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._listening = trio.CancelScope()
-        trio.lowlevel.spawn_system_task(self._listen)
+        self._scopes: list[trio.CancelScope] = []
+        self._listen(self.engine.fileno(), self.engine.answer)
+        self._listen(self.engine.lookout_fileno(), self.engine.look)
 
-    async def _listen(self) -> None:
-        with self._listening:
-            while True:
-                await self._trio.lowlevel.wait_readable(self.engine.fileno())
-                self._answer()
+    def _listen(self, fileno: int, rung: Callable[[], list[Any]]) -> None:
+        scope = self._trio.CancelScope()
+        self._scopes.append(scope)
 
-    def _answer(self) -> None:
-        for waiter in self.engine.answer():
+        async def listen() -> None:
+            with scope:
+                while True:
+                    await self._trio.lowlevel.wait_readable(fileno)
+                    self._wake_all(rung())
+
+        self._trio.lowlevel.spawn_system_task(listen)
+
+    def _wake_all(self, waiters: list[Any]) -> None:
+        for waiter in waiters:
             waiter.event.set()
 
     def is_current(self) -> bool:
@@ -177,8 +192,9 @@ class TrioPort:
 
     def close(self) -> None:
         _forget(self)
-        self._listening.cancel()
-        self._answer()
+        for scope in self._scopes:
+            scope.cancel()
+        self._wake_all(self.engine.answer())
 
 
 class _TrioWaiter:

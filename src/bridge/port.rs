@@ -1,5 +1,6 @@
 //! An event loop's end of the bridge: its doorbell, and the futures that wait for a ring.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,14 +9,16 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::engine::doorbell::Doorbell;
+use crate::engine::doorbell::{Doorbell, quietly};
 use crate::engine::slots::Slots;
+use crate::engine::websocket::lookout::Lookout;
 
 /// A descriptor that becomes readable when there are waiters to wake: one per event loop.
 #[pyclass(frozen, module = "asgi_relay._engine")]
 pub(crate) struct Port {
     doorbell: Doorbell,
     bell: Arc<Bell>,
+    lookout: Arc<Lookout>,
     waiters: Mutex<Waiters>,
 }
 
@@ -27,11 +30,13 @@ type Waiters = Slots<Py<PyAny>>;
 impl Port {
     #[new]
     fn new() -> PyResult<Self> {
-        let bell = Arc::new(Bell::new().map_err(|error| PyOSError::new_err(error.to_string()))?);
+        let refused = |error: io::Error| PyOSError::new_err(error.to_string());
+        let bell = Arc::new(Bell::new().map_err(refused)?);
         let ringer = Arc::clone(&bell);
         Ok(Self {
             doorbell: Doorbell::new(move || ringer.ring()),
             bell,
+            lookout: Lookout::new().map_err(refused)?,
             waiters: Mutex::default(),
         })
     }
@@ -44,14 +49,18 @@ impl Port {
     /// The waiters that were rung for since the last call; quiets the descriptor first.
     fn answer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.bell.quiet();
-        let keys = self.doorbell.answer();
-        let mut waiters = self.lock();
-        let rung: Vec<Py<PyAny>> = keys
-            .into_iter()
-            .filter_map(|key| waiters.remove(key))
-            .collect();
-        drop(waiters);
-        PyList::new(py, rung)
+        self.rung(py)
+    }
+
+    /// The second descriptor to watch for reading: sockets that this loop's thread reads.
+    fn lookout_fileno(&self) -> i32 {
+        self.lookout.fileno()
+    }
+
+    /// Reads what has come there; the waiters that [`Port::answer`] would return.
+    fn look<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        quietly(|| self.lookout.look());
+        self.rung(py)
     }
 
     /// A loop that ends with somebody waiting is garbage: its tasks wait for what is held here.
@@ -71,6 +80,22 @@ impl Port {
 }
 
 impl Port {
+    fn rung<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let keys = self.doorbell.answer();
+        let mut waiters = self.lock();
+        let rung: Vec<Py<PyAny>> = keys
+            .into_iter()
+            .filter_map(|key| waiters.remove(key))
+            .collect();
+        drop(waiters);
+        PyList::new(py, rung)
+    }
+
+    /// What the loop's thread reads itself.
+    pub(crate) fn lookout(&self) -> Arc<Lookout> {
+        Arc::clone(&self.lookout)
+    }
+
     /// The doorbell, for mailboxes.
     pub(crate) fn doorbell(&self) -> Doorbell {
         self.doorbell.clone()

@@ -25,7 +25,7 @@ use crate::engine::runtime::{Job, Runtime};
 use crate::engine::websocket::direct::{Direct, Sent};
 use crate::engine::websocket::memory::Link;
 use crate::engine::websocket::message::{Close, GOING_AWAY, Message};
-use crate::engine::websocket::session::{Inbox, Outbox, Presence, run};
+use crate::engine::websocket::session::{Ends, Inbox, Outbox, Presence, run};
 
 /// One end of a WebSocket.
 #[pyclass(frozen, module = "asgi_relay._engine")]
@@ -63,9 +63,14 @@ impl WebSocket {
         let presence = Presence(Arc::clone(&called_off));
         let presence = started.relay.enter(Arc::new(presence));
         let direct = Arc::new(Direct::default());
-        let ends = (Arc::clone(&inbox), Arc::clone(&outbox), Arc::clone(&direct));
+        let ends = Ends {
+            inbox: Arc::clone(&inbox),
+            outbox: Arc::clone(&outbox),
+            direct: Arc::clone(&direct),
+            lookout: Some(port.get().lookout()),
+        };
         let call = Box::new(move || {
-            tokio::spawn(run(in_flight, request, ends.0, ends.1, ends.2));
+            tokio::spawn(run(in_flight, request, ends));
         });
         started.runtime.enqueue(Job::Call(call));
         let link = Link { inbox, outbox };

@@ -14,6 +14,16 @@ thread_local! {
     static HELD: RefCell<Option<Vec<Arc<DoorbellInner>>>> = const { RefCell::new(None) };
     /// The thread has looked once more.
     static LOOKED: Cell<bool> = const { Cell::new(false) };
+    /// The thread is the loop's own.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something on the thread of the loop whose doorbell alone may be rung meanwhile: it need not be
+/// woken, and asks for the keys by itself.
+pub fn quietly(work: impl FnOnce()) {
+    QUIET.set(true);
+    work();
+    QUIET.set(false);
 }
 
 /// Whether this thread should look once more for something to do, before it rings: what is ready by
@@ -72,6 +82,9 @@ impl Doorbell {
         keys.push(key);
         let waiting = keys.len();
         drop(keys);
+        if QUIET.get() {
+            return;
+        }
         if waiting == 1 && !self.hold() || waiting == HELD_WAKES {
             (self.inner.wake)();
         }

@@ -278,6 +278,13 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
         state.contents.aborted || state.cut
     }
 
+    /// Whether there is room for more messages, and somebody who waits for them.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.contents.cost() < CAPACITY && !state.contents.aborted && !state.cut
+    }
+
     /// Whether nobody waits for this mailbox any more.
     pub fn is_aborted(&self) -> bool {
         self.lock().contents.aborted

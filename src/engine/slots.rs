@@ -55,6 +55,13 @@ impl<T> Slots<T> {
         number
     }
 
+    /// What has this number, if there is something.
+    #[must_use]
+    pub fn get(&self, number: usize) -> Option<&T> {
+        let slot = self.slots.get(number & PLACE)?;
+        slot.thing.as_ref().filter(|_| slot.number == number)
+    }
+
     /// Takes out what has this number, if there is something.
     pub fn remove(&mut self, number: usize) -> Option<T> {
         let place = number & PLACE;

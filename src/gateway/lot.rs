@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -16,7 +16,6 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
 use tokio::io::Interest as Readiness;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
 
@@ -26,7 +25,7 @@ use super::registry::USUAL_CONNECTIONS;
 use super::service::Client;
 use super::watch::Order;
 use crate::engine::slots::Slots;
-use crate::engine::upstream::stream::Stream;
+use crate::engine::upstream::stream::Released;
 
 /// Sockets of which the system tells at once.
 const EVENTS: usize = 128;
@@ -119,42 +118,10 @@ impl Lot {
     }
 }
 
-/// A socket that the runtime does not know.
-#[derive(Debug)]
-enum Socket {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
-}
-
-impl Socket {
-    fn released(stream: Stream) -> io::Result<Self> {
-        Ok(match stream {
-            Stream::Tcp(stream) => Self::Tcp(stream.into_std()?),
-            Stream::Unix(stream) => Self::Unix(stream.into_std()?),
-        })
-    }
-
-    fn taken_up(self) -> io::Result<Stream> {
-        Ok(match self {
-            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
-            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
-        })
-    }
-}
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
-        }
-    }
-}
-
 /// All that is left of an idle connection.
 #[derive(Debug)]
 struct Parked {
-    socket: Socket,
+    socket: Released,
     kind: Kind,
     client: Arc<Client>,
 }
@@ -179,14 +146,14 @@ impl Parked {
         };
         let stream = stream.ok_or(io::ErrorKind::NotConnected)?;
         Ok(Self {
-            socket: Socket::released(stream)?,
+            socket: stream.release()?,
             kind,
             client,
         })
     }
 
     fn line(self) -> io::Result<(Line, Arc<Client>)> {
-        let stream = self.socket.taken_up()?;
+        let stream = self.socket.take_up()?;
         let made = |stream| ClientIo::new(stream, Arc::clone(self.client.presence.watch()));
         let line = match self.kind {
             Kind::New => Line::New(made(stream)),

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Front:
-    """A relay behind the server; `raised` is what came out of it, for the server to see."""
+    """A relay behind the server, on its loop; `raised` is what came out, for the server to see."""
 
     port: int
     relay: Relay
+    loop: asyncio.AbstractEventLoop
     raised: list[BaseException] = field(default_factory=list)
 
     def client(self, **options: Any) -> Client:
@@ -89,7 +90,7 @@ def relayed(target: str, **settings: Any) -> Iterator[Front]:
     assert _house.loop is not None
     # A test that leaves something hanging should not take the default's five seconds.
     relay = Relay(target, **{"shutdown_grace": 0.5, **settings})
-    _house.front = Front(_house.port, relay)
+    _house.front = Front(_house.port, relay, _house.loop)
     try:
         yield _house.front
     finally:

@@ -20,6 +20,7 @@ from . import frames, wire
 from .client import Client, Response
 from .frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
 from .front import Front, relayed
+from .lending import lending
 from .upstream import Upstream
 from .waiting import PATIENCE
 from .wire import ClosedError, MalformedError, value, values
@@ -247,7 +248,7 @@ class Accept:
         followed_by: bytes = b"",
     ) -> None:
         """None leaves a header line out; `followed_by` is in the segment of the 101."""
-        self._talk = talk
+        self.talk = talk
         self._status = status
         self._lines: list[tuple[bytes | str, bytes | str | None]] = [
             ("Upgrade", upgrade),
@@ -276,7 +277,7 @@ class Accept:
         with self._came:
             self._peers.append(peer)
             self._came.notify_all()
-        self._talk(peer)
+        self.talk(peer)
 
     def peer(self, index: int = 0) -> UpstreamPeer:
         """The peer of the handshake that was answered first, or later; waits for it."""
@@ -371,7 +372,10 @@ class Through:
 
 @contextlib.contextmanager
 def through(accept: Accept | None = None, **settings: Any) -> Iterator[Through]:
-    """Open a WebSocket through `Relay(…, **settings)` behind the shared server (see `front`)."""
+    """Open a WebSocket through `Relay(…, **settings)` behind the shared server (see `front`).
+
+    With the fixture `ways` it is lent to the event loop in half of the tests.
+    """
     accepting = accept or Accept()
     with (
         Upstream(accepting) as upstream,
@@ -380,6 +384,8 @@ def through(accept: Accept | None = None, **settings: Any) -> Iterator[Through]:
     ):
         response = client.open()
         peer = accepting.peer()
+        if accept is None or accept.talk is echo:
+            lending.lend(client, peer if accept is None else None)
         try:
             yield Through(client, peer, front, upstream, response)
         finally:

@@ -7,8 +7,8 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -172,17 +172,26 @@ impl AsRef<Outlet> for Socket {
     }
 }
 
-impl Drop for Socket {
+/// The end of whoever reads and writes a socket.
+#[derive(Debug)]
+struct End(Weak<Socket>);
+
+impl Drop for End {
     /// Ends the connection, not only this process' part of it: a forked child may hold a copy of
-    /// the descriptor, and the upstream must learn of the end all the same.
+    /// the descriptor, and the upstream must learn of the end all the same. Nobody waits for an answer
+    /// any more.
     fn drop(&mut self) {
-        let _ = self.outlet.half().socket().shutdown(Shutdown::Both);
+        if let Some(socket) = self.0.upgrade() {
+            let _ = socket.withdraw();
+            let _ = socket.outlet.half().socket().shutdown(Shutdown::Both);
+        }
     }
 }
 
 /// What reads and writes a [`Socket`].
 #[derive(Debug)]
 pub struct SocketIo {
+    end: End,
     socket: Arc<Socket>,
     stream: ReadHalf,
     timer: Timer,
@@ -198,8 +207,10 @@ impl SocketIo {
     #[must_use]
     pub fn new(stream: Stream, write_idle: Option<Duration>) -> Self {
         let (read, write) = stream.into_split();
+        let socket = Arc::new(Socket::new(write, write_idle));
         Self {
-            socket: Arc::new(Socket::new(write, write_idle)),
+            end: End(Arc::downgrade(&socket)),
+            socket,
             stream: read,
             timer: None,
             patient: false,
@@ -225,6 +236,40 @@ impl SocketIo {
             return Poll::Ready(());
         }
         self.socket.outlet.half().poll_readable(context)
+    }
+
+    /// The socket by itself.
+    ///
+    /// # Errors
+    /// This, where something that was written has not gone, the peer does not listen, or somebody else
+    /// asks about the socket.
+    pub fn into_stream(self) -> Result<Stream, Option<Self>> {
+        let socket = &*self.socket;
+        if self.deaf_peer || socket.blocked.is_on() || !socket.outlet.is_clear() {
+            return Err(Some(self));
+        }
+        let Self {
+            mut end,
+            socket,
+            stream,
+            timer,
+            patient,
+            deaf_peer,
+        } = self;
+        match Arc::try_unwrap(socket) {
+            Ok(socket) => {
+                end.0 = Weak::new();
+                stream.reunite(socket.outlet.into_half()).ok_or(None)
+            }
+            Err(socket) => Err(Some(Self {
+                end,
+                socket,
+                stream,
+                timer,
+                patient,
+                deaf_peer,
+            })),
+        }
     }
 
     /// Has the system keep little from now on that it cannot send yet. Its buffer grows to
@@ -286,13 +331,6 @@ impl SocketIo {
             "the upstream stopped taking the request",
         );
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, error))
-    }
-}
-
-impl Drop for SocketIo {
-    /// Nobody waits for an answer any more.
-    fn drop(&mut self) {
-        let _ = self.socket.withdraw();
     }
 }
 

@@ -1,6 +1,7 @@
 //! A stream socket of either family, whole or as two halves.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -101,6 +102,81 @@ impl AsyncRead for ReadHalf {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_read(context, buffer),
             Self::Unix(half) => Pin::new(half).poll_read(context, buffer),
+        }
+    }
+}
+
+/// A stream socket that the runtime does not know.
+#[derive(Debug)]
+pub enum Released {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Stream {
+    /// Takes the socket out of the runtime.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn release(self) -> io::Result<Released> {
+        Ok(match self {
+            Self::Tcp(stream) => Released::Tcp(stream.into_std()?),
+            Self::Unix(stream) => Released::Unix(stream.into_std()?),
+        })
+    }
+}
+
+impl Released {
+    /// Gives the socket to the runtime that this is called in.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn take_up(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+
+    /// The socket, for its options.
+    #[must_use]
+    pub fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        }
+    }
+
+    /// Reads what there is, at most as much as `space` holds; how many octets.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::WouldBlock`] where nothing has come.
+    pub fn try_read(&self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).read(space),
+            Self::Unix(stream) => (&*stream).read(space),
+        }
+    }
+
+    /// Writes what the system takes at once; how many octets.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::WouldBlock`] where it takes none.
+    pub fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).write(octets),
+            Self::Unix(stream) => (&*stream).write(octets),
+        }
+    }
+}
+
+impl AsRawFd for Released {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }

@@ -56,6 +56,11 @@ impl<S: AsyncWrite + Unpin> Bulk<S> {
         &self.stream
     }
 
+    /// The stream behind it.
+    pub(super) const fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// When the peer took something last that it had not taken at once: what goes no further than
     /// into the system's buffer says nothing of the peer.
     pub(super) const fn moved_at(&self) -> Instant {

@@ -1,16 +1,19 @@
 //! An open WebSocket: messages both ways, pings, timeouts, and the close.
 
 use std::future::poll_fn;
-use std::sync::MutexGuard;
+use std::os::fd::AsRawFd as _;
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, timeout};
 
-use super::direct::{Direct, Lane};
+use super::direct::{Lane, SMALL};
+use super::loan::{Back, Calm, Loan};
+use super::lookout::Watching;
 use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
 use super::peer::{Fault, Peer};
 use super::pulse::{Due, Pulse};
-use super::session::{CLOSING, Inbox, Outbox};
+use super::session::{CLOSING, Ends};
 use crate::engine::config::WebSockets;
 use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE};
@@ -38,10 +41,7 @@ pub(super) enum Outcome {
 /// A session that is open.
 pub(super) struct Session<'a> {
     peer: Box<dyn Peer + Send>,
-    inbox: &'a Inbox,
-    outbox: &'a Outbox,
-    /// Where messages of the client's go past the outbox.
-    direct: &'a Direct,
+    ends: &'a Ends,
     settings: WebSockets,
     /// Something has been sent that may still be buffered.
     unflushed: bool,
@@ -50,30 +50,30 @@ pub(super) struct Session<'a> {
     pulse: Pulse,
     /// When there was a message either way last.
     busy: Instant,
+    calm: Calm,
     /// When a client that has left has waited long enough for its last messages to go.
     patience: Option<Instant>,
     timer: Timer,
 }
 
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        drop(self.ends.direct.enter().take_back());
+    }
+}
+
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        peer: Box<dyn Peer + Send>,
-        inbox: &'a Inbox,
-        outbox: &'a Outbox,
-        direct: &'a Direct,
-        settings: WebSockets,
-    ) -> Self {
+    pub(super) fn new(peer: Box<dyn Peer + Send>, ends: &'a Ends, settings: WebSockets) -> Self {
         let now = Instant::now();
         Self {
             peer,
-            inbox,
-            outbox,
-            direct,
+            ends,
             settings,
             unflushed: false,
             paused: false,
             pulse: Pulse::new(settings.ping_interval, settings.ping_timeout, now),
             busy: now,
+            calm: Calm::new(now),
             patience: None,
             timer: None,
         }
@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
             Outcome::Left(close) => (None, Some(close), true),
             Outcome::Closed => (None, None, false),
             Outcome::Fault(Fault { error, farewell }) => {
-                relay.report_interrupted(self.inbox, origin, &error);
+                relay.report_interrupted(&*self.ends.inbox, origin, &error);
                 (Some(Close::new(FAILED, "")), farewell, false)
             }
             Outcome::Ended {
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
                 error,
             } => {
                 if let Some(error) = error {
-                    relay.report_ended(self.inbox, origin, &error);
+                    relay.report_ended(&*self.ends.inbox, origin, &error);
                 }
                 (Some(client), upstream, true)
             }
@@ -144,7 +144,7 @@ impl<'a> Session<'a> {
     }
 
     fn tell_client(&self, close: Close) {
-        self.inbox.publish(|contents| {
+        self.ends.inbox.publish(|contents| {
             contents.push(Message::Close(close));
             contents.end = Some(End::Complete);
         });
@@ -157,16 +157,53 @@ impl<'a> Session<'a> {
             && !self.unflushed
             && let Some(socket) = self.peer.shortcut()
         {
-            lane.open(socket, self.settings.max_message_size);
+            let most = self.settings.max_message_size.unwrap_or(SMALL).min(SMALL);
+            match self.lend(context, most) {
+                Some((loan, watching)) => {
+                    lane.lend(loan);
+                    // Whoever has something at once looks at the lane.
+                    drop(lane);
+                    if watching.begin().is_err() {
+                        context.waker().wake_by_ref();
+                    }
+                }
+                None => lane.open(&socket, most),
+            }
         }
         polled
     }
 
+    /// What the event loop gets where it may read from now on, and how that begins.
+    fn lend(&mut self, context: &Context<'_>, most: usize) -> Option<(Loan, Watching)> {
+        self.calm.loan_ends(self.busy)?;
+        if self.paused || self.patience.is_some() {
+            return None;
+        }
+        let lookout = self.ends.lookout.as_ref()?;
+        let socket = self.peer.lend()?;
+        let (watch, watching) = lookout.reserve(&self.ends.direct, socket.as_raw_fd());
+        let loan = Loan {
+            socket,
+            _watch: watch,
+            inbox: Arc::clone(&self.ends.inbox),
+            task: context.waker().clone(),
+            most,
+            back: Back::default(),
+            over: false,
+        };
+        Some((loan, watching))
+    }
+
     /// Has the lane to itself, and what was left there.
     fn enter(&mut self) -> MutexGuard<'a, Lane> {
-        let mut lane = self.direct.enter();
+        let mut lane = self.ends.direct.enter();
         let (rest, sent_at) = lane.take();
         self.busy = sent_at.map_or(self.busy, |at| self.busy.max(at));
+        if let Some(back) = lane.take_back() {
+            self.busy = back.received_at.map_or(self.busy, |at| self.busy.max(at));
+            self.calm = Calm::new(Instant::now());
+            self.peer.take_back(back);
+        }
         if !rest.is_empty() {
             self.peer.resume(&rest);
             self.unflushed = true;
@@ -176,7 +213,7 @@ impl<'a> Session<'a> {
 
     fn poll_both(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         let now = Instant::now();
-        let (left, room) = self.inbox.poll(context);
+        let (left, room) = self.ends.inbox.poll(context);
         self.paused = !left && !room;
         if left && self.patience.is_none() {
             self.patience = Some(now + CLOSING);
@@ -201,7 +238,7 @@ impl<'a> Session<'a> {
                 context.waker().wake_by_ref();
                 break;
             }
-            let Poll::Ready((message, others)) = self.outbox.poll_next(context) else {
+            let Poll::Ready((message, others)) = self.ends.outbox.poll_next(context) else {
                 break;
             };
             more = others;
@@ -274,9 +311,12 @@ impl<'a> Session<'a> {
         if size >= MESSAGE {
             context.waker().wake_by_ref();
         }
+        if size > 0 {
+            self.calm.note(size, now);
+        }
         if !batch.is_empty() && !left {
             let ended = matches!(outcome, Some(Outcome::Closed));
-            self.inbox.publish(|contents| {
+            self.ends.inbox.publish(|contents| {
                 contents.extend(batch);
                 if ended {
                     contents.end = Some(End::Complete);
@@ -341,7 +381,8 @@ impl<'a> Session<'a> {
             Due::Nothing(next) => next,
             Due::Ask | Due::GiveUp => Some(now),
         };
-        let deadlines = [pulse, self.idle_at(), self.patience];
+        let loan = self.calm.loan_ends(now);
+        let deadlines = [pulse, self.idle_at(), self.patience, loan];
         deadlines.into_iter().flatten().min()
     }
 }

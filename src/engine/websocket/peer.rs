@@ -1,13 +1,15 @@
 //! What a session needs from its upstream, be it behind a socket or in this process.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
+use super::loan::Back;
 use super::message::{Close, Message};
 use crate::engine::error::Error;
 use crate::engine::upstream::socket::Socket;
+use crate::engine::upstream::stream::Released;
 
 /// Why nothing more comes from an upstream, although it has not closed.
 #[derive(Debug)]
@@ -43,9 +45,18 @@ pub trait Peer {
 
     /// The socket, where a frame may be written to it past this: it takes frames as they are, and
     /// all that was sent before has gone.
-    fn shortcut(&self) -> Option<&Weak<Socket>> {
+    fn shortcut(&self) -> Option<Weak<Socket>> {
         None
     }
+
+    /// Gives the socket away for a while, in which nothing of this may be called but
+    /// [`Peer::take_back`]; only where there is a [`Peer::shortcut`], and only between messages.
+    fn lend(&mut self) -> Option<Arc<Released>> {
+        None
+    }
+
+    /// Takes the socket back, which nobody else may have any more, with what was read meanwhile.
+    fn take_back(&mut self, _back: Back) {}
 
     /// Writes the rest of a frame that went past this, before anything else.
     fn resume(&mut self, _rest: &[u8]) {}

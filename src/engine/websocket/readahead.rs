@@ -91,6 +91,12 @@ impl<S: AsyncRead + Unpin> Readahead<S> {
         &self.stream
     }
 
+    /// Hands these octets on before any other; something came last at `read_at`.
+    pub(super) fn resume_reading(&mut self, unread: Vec<u8>, read_at: Instant) {
+        debug_assert!(!self.is_ahead());
+        (self.space, self.taken, self.read_at) = (unread, 0, read_at);
+    }
+
     /// When octets came last.
     pub(super) fn read_at(&self) -> Instant {
         self.read_at

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::carry::Session;
 use super::direct::Direct;
+use super::lookout::Lookout;
 use super::message::Message;
 use super::peer::Peer;
 use super::socket::SocketPeer;
@@ -28,6 +29,19 @@ pub type Inbox = ExchangeMailbox<Message>;
 /// What comes from the client.
 pub type Outbox = Pipe<Message>;
 
+/// What a session shares with the client's event loop.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// What goes to the client.
+    pub inbox: Arc<Inbox>,
+    /// What comes from the client.
+    pub outbox: Arc<Outbox>,
+    /// Where small messages go past both.
+    pub direct: Arc<Direct>,
+    /// Where the event loop watches what it reads itself.
+    pub lookout: Option<Arc<Lookout>>,
+}
+
 /// Somebody beside the engine whom the end of a relay has to wait for, and then to call off.
 #[derive(Debug)]
 pub struct Presence(pub Arc<Mailbox<()>>);
@@ -42,23 +56,17 @@ impl Ongoing for Presence {
 pub const CLOSING: Duration = Duration::from_secs(5);
 
 /// Runs a WebSocket to its end. A refused handshake goes to `inbox` as any response does.
-pub async fn run(
-    in_flight: InFlight,
-    request: Box<Request>,
-    inbox: Arc<Inbox>,
-    outbox: Arc<Outbox>,
-    direct: Arc<Direct>,
-) {
-    let ending = Ending(Some(&*inbox));
+pub async fn run(in_flight: InFlight, request: Box<Request>, ends: Ends) {
+    let ending = Ending(Some(&*ends.inbox));
     let relay = in_flight.relay();
     // Boxed: it is over when the session begins, which may last for days.
-    let opened = Box::pin(open(relay, request, &inbox)).await;
+    let opened = Box::pin(open(relay, request, &ends.inbox)).await;
     if let Some((peer, origin)) = opened {
-        let session = Session::new(peer, &inbox, &outbox, &direct, relay.config.web_sockets);
+        let session = Session::new(peer, &ends, relay.config.web_sockets);
         session.run(relay, &origin).await;
     }
     ending.disarm();
-    outbox.close();
+    ends.outbox.close();
 }
 
 /// How long a refusal's body may take before its beginning should go out: whoever passes it on waits

@@ -1,7 +1,7 @@
 //! An upstream behind a connection: tokio-tungstenite's frames over what hyper has upgraded.
 
 use std::pin::Pin;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,12 +17,15 @@ use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role, WebSo
 
 use super::bulk::Bulk;
 use super::fault::{broken, fault, is_replaced, lost, said_close};
+use super::loan::Back;
 use super::message::{Close, Message};
 use super::peer::{Fault, Peer};
+use super::plain::Plain;
 use super::readahead::Readahead;
 use crate::engine::error::{Error, Kind};
 use crate::engine::upstream::connect::SecureIo;
 use crate::engine::upstream::socket::{Socket, SocketIo};
+use crate::engine::upstream::stream::Released;
 
 /// Octets of a frame that goes upstream at most; a larger message goes in several (RFC 6455 §5.4), as
 /// an answer to a ping has to wait for the end of a frame.
@@ -49,35 +52,37 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// Whether it may be worth reading; if not, the task is woken when it is.
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()>;
 
-    /// Whether what is written goes to the socket as it is.
-    fn is_plain(&self) -> bool {
-        false
-    }
-}
+    /// Makes the end of the connection a reset.
+    fn reset_on_close(&self);
 
-impl Io for SocketIo {
-    fn switch(&mut self) {
-        self.lift_write_timeout();
-        self.bound_unsent();
+    /// The socket, where what is written goes to it as it is.
+    fn shortcut(&self) -> Option<Weak<Socket>> {
+        None
     }
 
-    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        SocketIo::poll_readable(self, context)
+    /// Gives the socket away, if that can be done.
+    fn lend(&mut self) -> Option<Arc<Released>> {
+        None
     }
 
-    fn is_plain(&self) -> bool {
-        true
-    }
+    /// Takes the socket back, which nobody else may have any more.
+    fn take_back(&mut self) {}
 }
 
 impl Io for TlsStream<SocketIo> {
     fn switch(&mut self) {
-        self.get_mut().0.switch();
+        let (io, _) = self.get_mut();
+        io.lift_write_timeout();
+        io.bound_unsent();
     }
 
     /// There is no telling: it may hold octets that it has deciphered.
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
+    }
+
+    fn reset_on_close(&self) {
+        self.get_ref().0.socket().reset_on_close();
     }
 }
 
@@ -98,9 +103,6 @@ pub struct SocketPeer {
     accounted: usize,
     /// tungstenite may have an answer to a ping to write.
     answers: bool,
-    /// What is written goes to the socket as it is.
-    plain: bool,
-    socket: Weak<Socket>,
 }
 
 impl SocketPeer {
@@ -109,15 +111,13 @@ impl SocketPeer {
     /// # Errors
     /// [`Kind::Protocol`] where the connection ended meanwhile.
     pub async fn new(switching: Switching, max_message_size: Option<usize>) -> Result<Self, Error> {
-        let socket = Weak::clone(&switching.socket);
         let (io, read) = switching.connection().await?;
-        Ok(Self::over(io, read, socket, max_message_size).await)
+        Ok(Self::over(io, read, max_message_size).await)
     }
 
     pub(super) async fn over(
         io: Box<dyn Io>,
         read: Bytes,
-        socket: Weak<Socket>,
         max_message_size: Option<usize>,
     ) -> Self {
         let most = max_message_size.unwrap_or(MAX_MESSAGE).min(MAX_MESSAGE);
@@ -126,7 +126,6 @@ impl SocketPeer {
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(most))
             .max_frame_size(Some(most));
-        let plain = io.is_plain();
         let frames = WebSocketStream::from_partially_read(
             Readahead::new(Bulk::new(io), read.len()),
             read.into(),
@@ -142,20 +141,31 @@ impl SocketPeer {
             ended: false,
             accounted: 0,
             answers: false,
-            plain,
-            socket,
         }
     }
 
-    /// Waits until there is something to read, where tungstenite certainly has nothing: asking it
-    /// clears its buffer for a read, each time. All that was handed to it has come out as messages
+    /// Whether tungstenite certainly has nothing: all that was handed to it has come out as messages
     /// then, none of it with more of headers than needed.
-    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+    fn is_empty(&self) -> bool {
         let stream = self.frames.get_ref();
-        if self.answers || stream.passed() != self.accounted || stream.is_ahead() {
-            return Poll::Ready(());
+        !self.answers && stream.passed() == self.accounted && !stream.is_ahead()
+    }
+
+    /// Waits until there is something to read, where tungstenite has nothing: asking it clears its
+    /// buffer for a read, each time.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self.is_empty() {
+            true => self.io().poll_readable(context),
+            false => Poll::Ready(()),
         }
-        stream.get_ref().get_ref().poll_readable(context)
+    }
+
+    fn io(&self) -> &dyn Io {
+        &**self.frames.get_ref().get_ref().get_ref()
+    }
+
+    fn io_mut(&mut self) -> &mut dyn Io {
+        &mut **self.frames.get_mut().get_mut().get_mut()
     }
 
     fn account(&mut self, length: usize) {
@@ -192,7 +202,7 @@ struct Rest {
 
 fn take_apart(upgraded: Upgraded) -> Option<(Box<dyn Io>, Bytes)> {
     match upgraded.downcast::<TokioIo<SocketIo>>() {
-        Ok(parts) => Some((Box::new(parts.io.into_inner()), parts.read_buf)),
+        Ok(parts) => Some((Box::new(Plain::from(parts.io.into_inner())), parts.read_buf)),
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<SecureIo>>().ok()?;
             Some((parts.io.into_inner(), parts.read_buf))
@@ -314,10 +324,21 @@ impl Peer for SocketPeer {
         Poll::Ready(())
     }
 
-    fn shortcut(&self) -> Option<&Weak<Socket>> {
+    fn shortcut(&self) -> Option<Weak<Socket>> {
         let waits = self.rest.is_some() || self.bulky || self.answers;
         let over = self.deaf || self.closed;
-        (self.plain && !waits && !over).then_some(&self.socket)
+        (!waits && !over).then(|| self.io().shortcut())?
+    }
+
+    fn lend(&mut self) -> Option<Arc<Released>> {
+        self.is_empty().then(|| self.io_mut().lend())?
+    }
+
+    fn take_back(&mut self, back: Back) {
+        self.io_mut().take_back();
+        if let Some(read_at) = back.read_at {
+            self.frames.get_mut().resume_reading(back.unread, read_at);
+        }
     }
 
     fn resume(&mut self, rest: &[u8]) {
@@ -329,8 +350,8 @@ impl Drop for SocketPeer {
     /// A peer that has not ended the connection must learn that nobody waits for it, even if it
     /// takes nothing.
     fn drop(&mut self) {
-        if let Some(socket) = self.socket.upgrade().filter(|_| !self.ended) {
-            socket.reset_on_close();
+        if !self.ended {
+            self.io().reset_on_close();
         }
     }
 }

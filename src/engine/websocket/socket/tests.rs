@@ -11,6 +11,8 @@ impl Io for DuplexStream {
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
+
+    fn reset_on_close(&self) {}
 }
 
 #[tokio::test]
@@ -21,7 +23,7 @@ async fn what_comes_behind_fragments_is_not_left_lying() {
     for behind in [[0x81, 2, b'o', b'k'], [0x88, 2, 0x03, 0xE8]] {
         let read = [&first, &last[..], &behind].concat();
         let (io, _upstream) = duplex(1);
-        let mut peer = SocketPeer::over(Box::new(io), read.into(), Weak::new(), None).await;
+        let mut peer = SocketPeer::over(Box::new(io), read.into(), None).await;
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..2 {
             assert!(peer.poll_receive(&mut context).is_ready());

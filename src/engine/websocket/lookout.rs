@@ -1,0 +1,141 @@
+//! Sockets that an event loop watches itself: one for each loop, of the sessions whose small messages
+//! its thread reads.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use super::direct::Direct;
+use crate::engine::slots::Slots;
+
+/// Sockets of which the system tells at once.
+const EVENTS: usize = 128;
+
+/// What an event loop watches by one descriptor.
+pub struct Lookout {
+    /// Asked by the event loop's thread alone.
+    poll: Mutex<(Poll, Events)>,
+    /// Readable when there is something to look at.
+    number: RawFd,
+    registry: Registry,
+    watched: Mutex<Slots<Arc<Direct>>>,
+}
+
+impl Lookout {
+    /// One that watches nothing yet.
+    ///
+    /// # Errors
+    /// Where the process may have no more descriptors.
+    pub fn new() -> io::Result<Arc<Self>> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        Ok(Arc::new(Self {
+            number: poll.as_raw_fd(),
+            poll: Mutex::new((poll, Events::with_capacity(EVENTS))),
+            registry,
+            watched: Mutex::default(),
+        }))
+    }
+
+    /// The descriptor for the event loop to watch: as long as it is readable, [`Lookout::look`] is to be
+    /// called.
+    pub const fn fileno(&self) -> RawFd {
+        self.number
+    }
+
+    /// Has all those read whose sockets have something; never waits.
+    pub fn look(&self) {
+        let mut poll = self.poll.lock().unwrap_or_else(PoisonError::into_inner);
+        let (poll, events) = &mut *poll;
+        // Whatever is wrong: it is readable still, and tried again.
+        let _ = poll.poll(events, Some(std::time::Duration::ZERO));
+        for event in &*events {
+            let direct = self.lock().get(event.token().0).cloned();
+            if let Some(direct) = direct {
+                direct.receive(event.is_read_closed() || event.is_error());
+            }
+        }
+    }
+
+    /// A place for a session, and how to begin to watch its socket.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        direct: &Arc<Direct>,
+        socket: RawFd,
+    ) -> (Watch, Watching) {
+        let number = self.lock().insert(Arc::clone(direct));
+        let watch = Watch {
+            lookout: Arc::clone(self),
+            number,
+            socket,
+        };
+        let watching = Watching {
+            lookout: Arc::clone(self),
+            number,
+            socket,
+        };
+        (watch, watching)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots<Arc<Direct>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Lookout {
+    /// How many sockets it watches.
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+impl fmt::Debug for Lookout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookout")
+    }
+}
+
+/// A session's place in a lookout, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    lookout: Arc<Lookout>,
+    number: usize,
+    socket: RawFd,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // One that was never watched is not there.
+        let _ = self
+            .lookout
+            .registry
+            .deregister(&mut SourceFd(&self.socket));
+        let direct = self.lookout.lock().remove(self.number);
+        drop(direct);
+    }
+}
+
+/// A socket that is to be watched.
+#[derive(Debug)]
+pub(super) struct Watching {
+    lookout: Arc<Lookout>,
+    number: usize,
+    socket: RawFd,
+}
+
+impl Watching {
+    /// Begins.
+    ///
+    /// # Errors
+    /// Where the system watches too many already.
+    pub(super) fn begin(self) -> io::Result<()> {
+        let mut socket = SourceFd(&self.socket);
+        let registry = &self.lookout.registry;
+        registry.register(&mut socket, Token(self.number), Interest::READABLE)
+    }
+}
