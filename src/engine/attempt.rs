@@ -275,7 +275,7 @@ fn answer(
     }
     let switched = match handshake {
         None => None,
-        Some(handshake) => switched(handshake, &lease, &mut response)?,
+        Some(handshake) => switched(handshake, &mut response)?,
     };
     let (head, incoming) = response.into_parts();
     // Before the connection could be kept: two readers may see two bodies here.
@@ -292,7 +292,6 @@ fn answer(
 /// The connection behind a 101; `None` for any other answer to a handshake.
 fn switched(
     handshake: &Handshake,
-    lease: &Lease,
     response: &mut http::Response<Incoming>,
 ) -> Result<Option<Switched>, Error> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -302,7 +301,6 @@ fn switched(
         subprotocol: handshake.check(response.headers())?,
         stream: Stream::Socket(Switching {
             upgrade: hyper::upgrade::on(response),
-            socket: lease.weak_socket(),
         }),
     }))
 }

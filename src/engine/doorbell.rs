@@ -21,9 +21,15 @@ thread_local! {
 /// Does something on the thread of the loop whose doorbell alone may be rung meanwhile: it need not be
 /// woken, and asks for the keys by itself.
 pub fn quietly(work: impl FnOnce()) {
+    struct Loud;
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            QUIET.set(false);
+        }
+    }
+    let _loud = Loud;
     QUIET.set(true);
     work();
-    QUIET.set(false);
 }
 
 /// Whether this thread should look once more for something to do, before it rings: what is ready by

@@ -258,6 +258,8 @@ class Accept:
         ]
         self._accept = accept
         self._followed_by = followed_by
+        self.is_silent = talk is park and not followed_by
+        """Whether all is left to the test."""
         self._peers: list[UpstreamPeer] = []
         self._came = threading.Condition()
 
@@ -384,8 +386,10 @@ def through(accept: Accept | None = None, **settings: Any) -> Iterator[Through]:
     ):
         response = client.open()
         peer = accepting.peer()
-        if accept is None or accept.talk is echo:
-            lending.lend(client, peer if accept is None else None)
+        if accepting.talk is echo:
+            lending.lend(client, None)
+        elif accepting.is_silent:
+            lending.lend(client, peer)
         try:
             yield Through(client, peer, front, upstream, response)
         finally:

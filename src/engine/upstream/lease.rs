@@ -1,7 +1,7 @@
 //! A connection in use. Dropping it closes the connection, giving it back keeps it in its pool.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -97,12 +97,6 @@ impl Lease {
     /// For whoever waits for a response; it stays with a connection that is kept.
     pub fn timer(&mut self) -> &mut Timer {
         &mut self.timer
-    }
-
-    /// The socket, for whoever takes the connection over.
-    #[must_use]
-    pub fn weak_socket(&self) -> Weak<Socket> {
-        self.socket.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
     /// What sends a request whose body is `upload`.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, timeout};
 
 use super::direct::{Lane, SMALL};
-use super::loan::{Back, Calm, Loan};
+use super::loan::{Back, Calm, LOAN, Loan};
 use super::lookout::Watching;
 use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
 use super::peer::{Fault, Peer};
@@ -143,7 +143,9 @@ impl<'a> Session<'a> {
         poll_fn(|context| self.peer.poll_end(context)).await;
     }
 
-    fn tell_client(&self, close: Close) {
+    pub(super) fn tell_client(&mut self, close: Close) {
+        // The event loop must read nothing that would come behind it.
+        let _lane = self.enter();
         self.ends.inbox.publish(|contents| {
             contents.push(Message::Close(close));
             contents.end = Some(End::Complete);
@@ -163,7 +165,8 @@ impl<'a> Session<'a> {
                     lane.lend(loan);
                     // Whoever has something at once looks at the lane.
                     drop(lane);
-                    if watching.begin().is_err() {
+                    let ends = poll_due(&mut self.timer, Instant::now() + LOAN, context);
+                    if watching.begin().is_err() || ends.is_ready() {
                         context.waker().wake_by_ref();
                     }
                 }
@@ -175,12 +178,16 @@ impl<'a> Session<'a> {
 
     /// What the event loop gets where it may read from now on, and how that begins.
     fn lend(&mut self, context: &Context<'_>, most: usize) -> Option<(Loan, Watching)> {
-        self.calm.loan_ends(self.busy)?;
-        if self.paused || self.patience.is_some() {
+        let lookout = self.ends.lookout.as_ref()?;
+        if self.paused || self.patience.is_some() || !self.calm.is_enough() {
             return None;
         }
-        let lookout = self.ends.lookout.as_ref()?;
-        let socket = self.peer.lend()?;
+        self.calm = Calm::new(self.busy);
+        let Ok(socket) = self.peer.lend()? else {
+            // Reading finds that it is lost.
+            context.waker().wake_by_ref();
+            return None;
+        };
         let (watch, watching) = lookout.reserve(&self.ends.direct, socket.as_raw_fd());
         let loan = Loan {
             socket,
@@ -201,7 +208,6 @@ impl<'a> Session<'a> {
         self.busy = sent_at.map_or(self.busy, |at| self.busy.max(at));
         if let Some(back) = lane.take_back() {
             self.busy = back.received_at.map_or(self.busy, |at| self.busy.max(at));
-            self.calm = Calm::new(Instant::now());
             self.peer.take_back(back);
         }
         if !rest.is_empty() {
@@ -381,8 +387,7 @@ impl<'a> Session<'a> {
             Due::Nothing(next) => next,
             Due::Ask | Due::GiveUp => Some(now),
         };
-        let loan = self.calm.loan_ends(now);
-        let deadlines = [pulse, self.idle_at(), self.patience, loan];
+        let deadlines = [pulse, self.idle_at(), self.patience];
         deadlines.into_iter().flatten().min()
     }
 }

@@ -6,7 +6,7 @@
 //! goes through the outbox with all that follow, and they are written as one.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
@@ -86,7 +86,7 @@ impl Direct {
     /// Sends a message, if it may go this way; never waits. All others of this session are put into
     /// `outbox` by the calling thread.
     pub fn send(&self, octets: &[u8], code: Data, outbox: &Outbox) -> Sent {
-        let Ok(mut lane) = self.0.try_lock() else {
+        let Some(mut lane) = self.try_enter() else {
             return Sent::Not;
         };
         let fits = |permit: &mut Permit| octets.len() <= permit.most && outbox.is_empty();
@@ -114,11 +114,22 @@ impl Direct {
     /// Receives what has come, where the socket is lent; with `ended`, nothing comes behind it. Never
     /// waits: whoever else looks at the session takes the socket back.
     pub(super) fn receive(&self, ended: bool) {
-        let Ok(mut lane) = self.0.try_lock() else {
+        let Some(mut lane) = self.try_enter() else {
             return;
         };
         if let Some(loan) = &mut lane.loan {
-            lane.permit = loan.receive(ended).then(|| Permit::lent(loan));
+            let permit = loan.receive(ended).then(|| Permit::lent(loan));
+            // Nothing may get into the middle of a frame.
+            lane.permit = permit.filter(|_| lane.rest.is_empty());
+        }
+    }
+
+    /// The lane, unless somebody else has it.
+    fn try_enter(&self) -> Option<MutexGuard<'_, Lane>> {
+        match self.0.try_lock() {
+            Ok(lane) => Some(lane),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -159,7 +170,7 @@ impl Lane {
 
     /// Takes back what was lent; nobody else has the socket then.
     pub(super) fn take_back(&mut self) -> Option<Back> {
-        self.loan.take().map(|loan| loan.back)
+        self.loan.take().map(Loan::end)
     }
 }
 

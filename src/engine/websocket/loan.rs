@@ -17,10 +17,11 @@ use super::direct::SMALL;
 use super::lookout::Watch;
 use super::message::Message;
 use super::session::Inbox;
+use crate::engine::mailbox::CHUNK_COST;
 use crate::engine::upstream::stream::Released;
 
 /// How long the event loop has a socket at most.
-const LOAN: Duration = Duration::from_secs(1);
+pub(super) const LOAN: Duration = Duration::from_secs(1);
 
 /// How often something must have come in that time before it gets it: to and fro takes ten system calls.
 const CALM: u32 = 16;
@@ -59,17 +60,18 @@ impl Calm {
         }
     }
 
-    /// So many octets of messages have come together.
-    pub(super) fn note(&mut self, octets: usize, now: Instant) {
-        if octets > SMALL || now.duration_since(self.since) > LOAN {
+    /// Messages have come together that count for so much.
+    pub(super) fn note(&mut self, cost: usize, now: Instant) {
+        let small = cost <= SMALL + CHUNK_COST;
+        if !small || now.duration_since(self.since) > LOAN {
             *self = Self::new(now);
         }
-        self.count += u32::from(octets <= SMALL);
+        self.count += u32::from(small);
     }
 
-    /// When a loan that begins now ends; `None` where it is none worth.
-    pub(super) fn loan_ends(&self, now: Instant) -> Option<Instant> {
-        (self.count >= CALM).then(|| now + LOAN)
+    /// Whether it is.
+    pub(super) const fn is_enough(&self) -> bool {
+        self.count >= CALM
     }
 }
 
@@ -96,6 +98,13 @@ impl Loan {
             self.task.wake_by_ref();
         }
         !self.over
+    }
+
+    /// What the engine goes on with. It hears of what comes from now on alone, so what has come by now
+    /// is read here.
+    pub(super) fn end(mut self) -> Back {
+        let _ = self.over || self.read();
+        self.back
     }
 
     /// Whether all that there is were small messages.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -52,7 +53,7 @@ impl Lookout {
         let mut poll = self.poll.lock().unwrap_or_else(PoisonError::into_inner);
         let (poll, events) = &mut *poll;
         // Whatever is wrong: it is readable still, and tried again.
-        let _ = poll.poll(events, Some(std::time::Duration::ZERO));
+        let _ = poll.poll(events, Some(Duration::ZERO));
         for event in &*events {
             let direct = self.lock().get(event.token().0).cloned();
             if let Some(direct) = direct {
@@ -91,6 +92,13 @@ impl Lookout {
     /// How many sockets it watches.
     pub(super) fn count(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Waits until one of them has something, and leaves that alone.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        let mut poll = self.poll.lock().unwrap_or_else(PoisonError::into_inner);
+        let (poll, events) = &mut *poll;
+        poll.poll(events, Some(Duration::from_secs(20)))
     }
 }
 

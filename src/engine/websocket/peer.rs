@@ -1,5 +1,6 @@
 //! What a session needs from its upstream, be it behind a socket or in this process.
 
+use std::io;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -49,9 +50,9 @@ pub trait Peer {
         None
     }
 
-    /// Gives the socket away for a while, in which nothing of this may be called but
-    /// [`Peer::take_back`]; only where there is a [`Peer::shortcut`], and only between messages.
-    fn lend(&mut self) -> Option<Arc<Released>> {
+    /// Gives the socket away, where there is a [`Peer::shortcut`] and between messages; until
+    /// [`Peer::take_back`] nothing else of this may be called. An error: the socket is lost.
+    fn lend(&mut self) -> Option<io::Result<Arc<Released>>> {
         None
     }
 

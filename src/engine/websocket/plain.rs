@@ -1,6 +1,6 @@
 //! A connection without TLS, which the event loop may read in the engine's place.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -80,24 +80,25 @@ impl Io for Plain {
         }
     }
 
-    fn lend(&mut self) -> Option<Arc<Released>> {
+    fn lend(&mut self) -> Option<io::Result<Arc<Released>>> {
         let before = std::mem::replace(self, Self::Lent(Lent(None)));
         let Self::Kept(io) = before else {
             *self = before;
             return None;
         };
-        match io.into_stream() {
-            Ok(stream) => {
-                let lent = Arc::new(stream.release().ok()?);
-                *self = Self::Lent(Lent(Some(Arc::clone(&lent))));
-                Some(lent)
-            }
+        let released = match io.into_stream() {
+            Ok(stream) => stream.release(),
             Err(Some(io)) => {
                 *self = Self::Kept(io);
-                None
+                return None;
             }
-            Err(None) => None,
-        }
+            Err(None) => Err(io::ErrorKind::NotConnected.into()),
+        };
+        Some(released.map(|released| {
+            let lent = Arc::new(released);
+            *self = Self::Lent(Lent(Some(Arc::clone(&lent))));
+            lent
+        }))
     }
 
     fn take_back(&mut self) {
@@ -130,6 +131,18 @@ impl AsyncWrite for Plain {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(self.kept()?).poll_write(context, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.kept()?).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

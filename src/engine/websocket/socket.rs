@@ -1,5 +1,6 @@
 //! An upstream behind a connection: tokio-tungstenite's frames over what hyper has upgraded.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -60,8 +61,8 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
         None
     }
 
-    /// Gives the socket away, if that can be done.
-    fn lend(&mut self) -> Option<Arc<Released>> {
+    /// Gives the socket away, if that can be done. An error: it is lost.
+    fn lend(&mut self) -> Option<io::Result<Arc<Released>>> {
         None
     }
 
@@ -214,10 +215,16 @@ impl Peer for SocketPeer {
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Fault>> {
         ready!(self.poll_readable(context));
         let message = loop {
-            let received = match ready!(Pin::new(&mut self.frames).poll_next(context)) {
-                Some(Ok(received)) => received,
-                Some(Err(error)) => return Poll::Ready(Err(fault(&error))),
-                None => return Poll::Ready(Err(lost())),
+            let received = match Pin::new(&mut self.frames).poll_next(context) {
+                Poll::Ready(Some(Ok(received))) => received,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(fault(&error))),
+                Poll::Ready(None) => return Poll::Ready(Err(lost())),
+                Poll::Pending => {
+                    if self.answers {
+                        let _ = self.poll_flush(context);
+                    }
+                    return Poll::Pending;
+                }
             };
             match received {
                 WsMessage::Text(text) => {
@@ -330,7 +337,7 @@ impl Peer for SocketPeer {
         (!waits && !over).then(|| self.io().shortcut())?
     }
 
-    fn lend(&mut self) -> Option<Arc<Released>> {
+    fn lend(&mut self) -> Option<io::Result<Arc<Released>>> {
         self.is_empty().then(|| self.io_mut().lend())?
     }
 
@@ -367,8 +374,6 @@ impl std::fmt::Debug for SocketPeer {
 pub struct Switching {
     /// hyper's promise.
     pub upgrade: OnUpgrade,
-    /// The socket below it.
-    pub socket: Weak<Socket>,
 }
 
 impl Switching {

@@ -3,19 +3,23 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake};
 
+use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{Message as WsMessage, Role};
 
 use super::*;
 use crate::engine::config::WebSockets;
-use crate::engine::mailbox::{CAPACITY, Item as _};
+use crate::engine::mailbox::{CAPACITY, CHUNK_COST, Item as _};
 use crate::engine::websocket::carry::{Outcome, Session};
 use crate::engine::websocket::direct::Sent;
 use crate::engine::websocket::direct::tests::{look, new_ends, session};
 use crate::engine::websocket::lookout::Lookout;
+use crate::engine::websocket::message::{Close, GOING_AWAY};
 use crate::engine::websocket::session::Ends;
 
 /// A frame as a server sends it.
@@ -190,6 +194,23 @@ async fn what_is_no_small_message_is_the_engine_s() -> io::Result<()> {
 }
 
 #[tokio::test]
+async fn what_fills_a_reading_is_the_engine_s_from_there_on() -> io::Result<()> {
+    let message = text(&"x".repeat(62));
+    assert_eq!(SPACE % message.len(), 0);
+    let (first, all) = (SPACE / message.len(), 2 * SPACE / message.len());
+    lent!(WebSockets::default(), ends, lookout, session, far);
+    far.write_all(&message.repeat(all)).await?;
+    assert_eq!(read(&ends, &lookout).await?.len(), first);
+    // There is no other word of what has come already.
+    assert!(!ends.direct.is_lent());
+    let mut count = first;
+    while count < all {
+        count += go_on(&ends, &mut session).await?.0.len();
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_message_that_has_not_come_whole_is_the_engine_s() -> io::Result<()> {
     let whole = [
         text("one"),
@@ -288,6 +309,115 @@ async fn an_end_takes_it_back_and_the_upstream_learns_of_it() -> io::Result<()> 
     Ok(())
 }
 
+#[tokio::test]
+async fn nothing_comes_behind_the_close() -> io::Result<()> {
+    lent!(WebSockets::default(), ends, lookout, session, far);
+    session.tell_client(Close::new(GOING_AWAY, ""));
+    far.write_all(&text("late")).await?;
+    lookout.look();
+    assert_eq!(come(&ends), ["close 1001"]);
+    assert_eq!(lookout.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_gets_into_the_middle_of_a_frame() -> io::Result<()> {
+    lent!(WebSockets::default(), ends, lookout, session, far);
+    let mut count = 0;
+    loop {
+        far.write_all(&text("calm")).await?;
+        assert_eq!(read(&ends, &lookout).await?, ["calm"]);
+        count += 1;
+        match ends.send(&[7; SMALL]) {
+            Sent::Wholly => {}
+            Sent::Partly => break,
+            Sent::Not => return Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+    // The engine has not looked at it, and the event loop reads on.
+    far.write_all(&text("calm")).await?;
+    assert_eq!(read(&ends, &lookout).await?, ["calm"]);
+    let mut far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+    let first = far.next().await.and_then(Result::ok);
+    assert_eq!(first, Some(WsMessage::binary([7; SMALL].to_vec())));
+    assert_eq!(ends.send(b"past it"), Sent::Not);
+    let receiving = async {
+        for _ in 1..count {
+            let next = far.next().await.and_then(Result::ok);
+            assert_eq!(next, Some(WsMessage::binary([7; SMALL].to_vec())));
+        }
+    };
+    let carrying = poll_fn(|context| session.poll(context));
+    tokio::select! {
+        () = receiving => Ok(()),
+        _ = carrying => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// What has come counts, though the runtime has not told of it yet.
+#[tokio::test]
+async fn what_has_come_is_read_before_the_time_is_looked_at() -> io::Result<()> {
+    let idle = Duration::from_secs(60);
+    let settings = WebSockets {
+        idle_timeout: Some(idle),
+        ..WebSockets::default()
+    };
+    lent!(settings, ends, lookout, session, far);
+    far.write_all(&text("here")).await?;
+    lookout.wait()?;
+    tokio::time::pause();
+    tokio::time::advance(idle).await;
+    look(&mut session);
+    assert_eq!(come(&ends), ["here"]);
+    assert_eq!(lookout.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_lent_is_left_alone() -> io::Result<()> {
+    let fragments = [
+        frame(OpCode::Data(Data::Text), false, b"a"),
+        frame(OpCode::Data(Data::Continue), true, b"b"),
+    ];
+    for (first, lendable) in [
+        (fragments.concat(), false),
+        (frame(OpCode::Data(Data::Binary), true, &[1; 70_000]), false),
+        (text("x"), true),
+        (frame(OpCode::Control(Control::Ping), true, b"1"), true),
+        (frame(OpCode::Control(Control::Pong), true, b"1"), true),
+    ] {
+        let lookout = Lookout::new()?;
+        let ends = new_ends(Some(Arc::clone(&lookout)));
+        let settings = WebSockets {
+            ping_interval: None,
+            ..WebSockets::default()
+        };
+        let (mut session, _, mut far) = session(&ends, settings).await?;
+        far.write_all(&first).await?;
+        for _ in 0..3 * CALM {
+            if lookout.count() == 0 {
+                far.write_all(&text("calm")).await?;
+                while !go_on(&ends, &mut session)
+                    .await?
+                    .0
+                    .contains(&"calm".to_owned())
+                {}
+            }
+        }
+        assert_eq!(lookout.count() == 1, lendable);
+        if !lendable {
+            let told = Arc::new(Told::default());
+            let waker = Waker::from(Arc::clone(&told));
+            assert!(session.poll(&mut Context::from_waker(&waker)).is_pending());
+            tokio::time::pause();
+            tokio::time::advance(3600 * LOAN).await;
+            tokio::time::resume();
+            assert_eq!(told.0.load(Ordering::Relaxed), 0);
+        }
+    }
+    Ok(())
+}
+
 /// Counts how often it is told.
 #[derive(Default)]
 struct Told(AtomicUsize);
@@ -330,16 +460,16 @@ fn only_much_that_is_small_is_worth_it() {
     let start = Instant::now();
     let mut calm = Calm::new(start);
     for _ in 1..CALM {
-        calm.note(SMALL, start);
-        assert_eq!(calm.loan_ends(start), None);
+        calm.note(SMALL + CHUNK_COST, start);
+        assert!(!calm.is_enough());
     }
     calm.note(1, start + LOAN);
-    assert_eq!(calm.loan_ends(start), Some(start + LOAN));
-    calm.note(SMALL + 1, start + LOAN);
-    assert_eq!(calm.loan_ends(start), None);
+    assert!(calm.is_enough());
+    calm.note(SMALL + CHUNK_COST + 1, start + LOAN);
+    assert!(!calm.is_enough());
     for number in 0..3 * CALM {
         calm.note(1, start + LOAN + LOAN * number / (CALM - 2));
-        assert_eq!(calm.loan_ends(start), None, "{number}");
+        assert!(!calm.is_enough(), "{number}");
     }
 }
 
