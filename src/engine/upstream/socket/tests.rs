@@ -1,9 +1,12 @@
 use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite as _, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::engine::upstream::stream::Stream;
 
 /// Both ends of a connection.
 pub(in crate::engine) async fn connected() -> io::Result<(SocketIo, TcpStream)> {

@@ -22,6 +22,14 @@ use crate::engine::websocket::lookout::Lookout;
 use crate::engine::websocket::message::{Close, GOING_AWAY};
 use crate::engine::websocket::session::Ends;
 
+/// Nothing is due.
+const UNASKED: WebSockets = WebSockets {
+    ping_interval: None,
+    ping_timeout: None,
+    idle_timeout: None,
+    max_message_size: None,
+};
+
 /// A frame as a server sends it.
 fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
     let header = FrameHeader {
@@ -388,11 +396,7 @@ async fn what_cannot_be_lent_is_left_alone() -> io::Result<()> {
     ] {
         let lookout = Lookout::new()?;
         let ends = new_ends(Some(Arc::clone(&lookout)));
-        let settings = WebSockets {
-            ping_interval: None,
-            ..WebSockets::default()
-        };
-        let (mut session, _, mut far) = session(&ends, settings).await?;
+        let (mut session, _, mut far) = session(&ends, UNASKED).await?;
         far.write_all(&first).await?;
         for _ in 0..3 * CALM {
             if lookout.count() == 0 {
@@ -432,11 +436,7 @@ impl Wake for Told {
 async fn a_loan_has_an_end() -> io::Result<()> {
     let lookout = Lookout::new()?;
     let ends = new_ends(Some(Arc::clone(&lookout)));
-    let settings = WebSockets {
-        ping_interval: None,
-        ..WebSockets::default()
-    };
-    let (mut session, _, mut far) = session(&ends, settings).await?;
+    let (mut session, _, mut far) = session(&ends, UNASKED).await?;
     let told = Arc::new(Told::default());
     let waker = Waker::from(Arc::clone(&told));
     while lookout.count() == 0 {
