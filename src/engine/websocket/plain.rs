@@ -51,7 +51,8 @@ impl From<SocketIo> for Plain {
 impl Io for Plain {
     fn switch(&mut self) {
         if let Self::Kept(io) = self {
-            io.switch();
+            io.lift_write_timeout();
+            io.bound_unsent();
         }
     }
 

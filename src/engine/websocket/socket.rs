@@ -72,7 +72,9 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Io for TlsStream<SocketIo> {
     fn switch(&mut self) {
-        self.get_mut().0.switch();
+        let (io, _) = self.get_mut();
+        io.lift_write_timeout();
+        io.bound_unsent();
     }
 
     /// There is no telling: it may hold octets that it has deciphered.
