@@ -80,17 +80,11 @@ class AsyncioPort:
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
         self._flushing = False
         self.create_waiter: Callable[[], asyncio.Future[None]] = loop.create_future
-        loop.add_reader(self.engine.fileno(), self._answer)
-        loop.add_reader(self.engine.lookout_fileno(), self._look)
+        loop.add_reader(self.engine.fileno(), self._wake_all, self.engine.answer)
+        loop.add_reader(self.engine.lookout_fileno(), self._wake_all, self.engine.look)
 
-    def _answer(self) -> None:
-        self._wake_all(self.engine.answer())
-
-    def _look(self) -> None:
-        self._wake_all(self.engine.look())
-
-    def _wake_all(self, waiters: list[Any]) -> None:
-        for waiter in waiters:
+    def _wake_all(self, rung: Callable[[], list[Any]]) -> None:
+        for waiter in rung():
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -121,7 +115,7 @@ class AsyncioPort:
         _forget(self)
         self.loop.remove_reader(self.engine.fileno())
         self.loop.remove_reader(self.engine.lookout_fileno())
-        self._answer()
+        self._wake_all(self.engine.answer)
 
 
 class _AsyncioJob:
@@ -148,24 +142,22 @@ class TrioPort:
         self.engine = _engine.Port()
         self.key = 0
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._scopes: list[trio.CancelScope] = []
-        self._listen(self.engine.fileno(), self.engine.answer)
-        self._listen(self.engine.lookout_fileno(), self.engine.look)
+        self._listening = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._listen)
 
-    def _listen(self, fileno: int, rung: Callable[[], list[Any]]) -> None:
-        scope = self._trio.CancelScope()
-        self._scopes.append(scope)
+    async def _listen(self) -> None:
+        with self._listening:
+            async with self._trio.open_nursery() as nursery:
+                nursery.start_soon(self._hear, self.engine.fileno(), self.engine.answer)
+                nursery.start_soon(self._hear, self.engine.lookout_fileno(), self.engine.look)
 
-        async def listen() -> None:
-            with scope:
-                while True:
-                    await self._trio.lowlevel.wait_readable(fileno)
-                    self._wake_all(rung())
+    async def _hear(self, fileno: int, rung: Callable[[], list[Any]]) -> None:
+        while True:
+            await self._trio.lowlevel.wait_readable(fileno)
+            self._wake_all(rung)
 
-        self._trio.lowlevel.spawn_system_task(listen)
-
-    def _wake_all(self, waiters: list[Any]) -> None:
-        for waiter in waiters:
+    def _wake_all(self, rung: Callable[[], list[Any]]) -> None:
+        for waiter in rung():
             waiter.event.set()
 
     def is_current(self) -> bool:
@@ -192,9 +184,8 @@ class TrioPort:
 
     def close(self) -> None:
         _forget(self)
-        for scope in self._scopes:
-            scope.cancel()
-        self._wake_all(self.engine.answer())
+        self._listening.cancel()
+        self._wake_all(self.engine.answer)
 
 
 class _TrioWaiter:

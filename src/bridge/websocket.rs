@@ -67,7 +67,7 @@ impl WebSocket {
             inbox: Arc::clone(&inbox),
             outbox: Arc::clone(&outbox),
             direct: Arc::clone(&direct),
-            lookout: Some(port.get().lookout()),
+            lookout: port.get().lookout(),
         };
         let call = Box::new(move || {
             tokio::spawn(run(in_flight, request, ends));

@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout};
 
 use super::direct::{Lane, SMALL};
 use super::loan::{Back, Calm, LOAN, Loan};
-use super::lookout::Watching;
 use super::message::{Close, FAILED, GOING_AWAY, Message, TOO_BIG};
 use super::peer::{Fault, Peer};
 use super::pulse::{Due, Pulse};
@@ -161,12 +160,13 @@ impl<'a> Session<'a> {
         {
             let most = self.settings.max_message_size.unwrap_or(SMALL).min(SMALL);
             match self.lend(context, most) {
-                Some((loan, watching)) => {
+                Some(loan) => {
+                    let place = loan.watch.place();
                     lane.lend(loan);
                     // Whoever has something at once looks at the lane.
                     drop(lane);
                     let ends = poll_due(&mut self.timer, Instant::now() + LOAN, context);
-                    if watching.begin().is_err() || ends.is_ready() {
+                    if self.ends.lookout.begin(place).is_err() || ends.is_ready() {
                         context.waker().wake_by_ref();
                     }
                 }
@@ -176,9 +176,8 @@ impl<'a> Session<'a> {
         polled
     }
 
-    /// What the event loop gets where it may read from now on, and how that begins.
-    fn lend(&mut self, context: &Context<'_>, most: usize) -> Option<(Loan, Watching)> {
-        let lookout = self.ends.lookout.as_ref()?;
+    /// What the event loop gets where it may read from now on.
+    fn lend(&mut self, context: &Context<'_>, most: usize) -> Option<Loan> {
         if self.paused || self.patience.is_some() || !self.calm.is_enough() {
             return None;
         }
@@ -188,17 +187,18 @@ impl<'a> Session<'a> {
             context.waker().wake_by_ref();
             return None;
         };
-        let (watch, watching) = lookout.reserve(&self.ends.direct, socket.as_raw_fd());
-        let loan = Loan {
+        let Ends {
+            direct, lookout, ..
+        } = self.ends;
+        Some(Loan {
+            watch: lookout.reserve(direct, socket.as_raw_fd()),
             socket,
-            _watch: watch,
             inbox: Arc::clone(&self.ends.inbox),
             task: context.waker().clone(),
             most,
             back: Back::default(),
             over: false,
-        };
-        Some((loan, watching))
+        })
     }
 
     /// Has the lane to itself, and what was left there.

@@ -5,13 +5,15 @@
 //! that comes behind it, for whatever else the session has to do, and after a second: a loop that does
 //! not go round must not keep the upstream's pings from being answered for longer.
 
-use std::io::ErrorKind;
+use std::io::{Cursor, ErrorKind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::direct::SMALL;
 use super::lookout::Watch;
@@ -33,7 +35,7 @@ const SPACE: usize = 2 * SMALL;
 #[derive(Debug)]
 pub(super) struct Loan {
     pub(super) socket: Arc<Released>,
-    pub(super) _watch: Watch,
+    pub(super) watch: Watch,
     pub(super) inbox: Arc<Inbox>,
     /// The engine's, to be told that it has to go on.
     pub(super) task: Waker,
@@ -140,20 +142,20 @@ impl Loan {
 /// A message that is one frame of at most so many octets (RFC 6455 §5.2), and what comes behind it;
 /// `None` where that is not what there is.
 fn small_message(octets: &[u8], most: usize) -> Option<(Message, &[u8])> {
-    let (&[kind, length], behind) = octets.split_first_chunk()?;
-    let (length, behind) = match length {
-        // What has a mask is more than this.
-        ..126 => (usize::from(length), behind),
-        126 => {
-            let (length, behind) = behind.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(*length)), behind)
-        }
-        _ => return None,
+    let mut cursor = Cursor::new(octets);
+    let (header, length) = FrameHeader::parse(&mut cursor).ok()??;
+    let length = usize::try_from(length).ok().filter(|it| *it <= most)?;
+    let start = usize::try_from(cursor.position()).ok()?;
+    let (payload, behind) = octets.get(start..)?.split_at_checked(length)?;
+    let FrameHeader { opcode, .. } = header;
+    let plain = FrameHeader {
+        opcode,
+        ..FrameHeader::default()
     };
-    let (payload, behind) = behind.split_at_checked(length).filter(|_| length <= most)?;
-    let message = match kind {
-        0x81 => Message::Text(std::str::from_utf8(payload).ok()?.into()),
-        0x82 => Message::Binary(Bytes::copy_from_slice(payload)),
+    let message = match opcode {
+        _ if header != plain => return None,
+        OpCode::Data(Data::Text) => Message::Text(std::str::from_utf8(payload).ok()?.into()),
+        OpCode::Data(Data::Binary) => Message::Binary(Bytes::copy_from_slice(payload)),
         _ => return None,
     };
     Some((message, behind))

@@ -62,24 +62,23 @@ impl Lookout {
         }
     }
 
-    /// A place for a session, and how to begin to watch its socket.
-    pub(super) fn reserve(
-        self: &Arc<Self>,
-        direct: &Arc<Direct>,
-        socket: RawFd,
-    ) -> (Watch, Watching) {
+    /// A place for a session's socket, for [`Lookout::begin`].
+    pub(super) fn reserve(self: &Arc<Self>, direct: &Arc<Direct>, socket: RawFd) -> Watch {
         let number = self.lock().insert(Arc::clone(direct));
-        let watch = Watch {
+        Watch {
             lookout: Arc::clone(self),
-            number,
-            socket,
-        };
-        let watching = Watching {
-            lookout: Arc::clone(self),
-            number,
-            socket,
-        };
-        (watch, watching)
+            place: Place { number, socket },
+        }
+    }
+
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// Where the system watches too many already.
+    pub(super) fn begin(&self, place: Place) -> io::Result<()> {
+        let mut socket = SourceFd(&place.socket);
+        self.registry
+            .register(&mut socket, Token(place.number), Interest::READABLE)
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots<Arc<Direct>>> {
@@ -108,42 +107,32 @@ impl fmt::Debug for Lookout {
     }
 }
 
+/// A socket, and the number of its session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    number: usize,
+    socket: RawFd,
+}
+
 /// A session's place in a lookout, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
     lookout: Arc<Lookout>,
-    number: usize,
-    socket: RawFd,
+    place: Place,
+}
+
+impl Watch {
+    pub(super) const fn place(&self) -> Place {
+        self.place
+    }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        let Place { number, socket } = self.place;
         // One that was never watched is not there.
-        let _ = self
-            .lookout
-            .registry
-            .deregister(&mut SourceFd(&self.socket));
-        let direct = self.lookout.lock().remove(self.number);
+        let _ = self.lookout.registry.deregister(&mut SourceFd(&socket));
+        let direct = self.lookout.lock().remove(number);
         drop(direct);
-    }
-}
-
-/// A socket that is to be watched.
-#[derive(Debug)]
-pub(super) struct Watching {
-    lookout: Arc<Lookout>,
-    number: usize,
-    socket: RawFd,
-}
-
-impl Watching {
-    /// Begins.
-    ///
-    /// # Errors
-    /// Where the system watches too many already.
-    pub(super) fn begin(self) -> io::Result<()> {
-        let mut socket = SourceFd(&self.socket);
-        let registry = &self.lookout.registry;
-        registry.register(&mut socket, Token(self.number), Interest::READABLE)
     }
 }

@@ -51,8 +51,7 @@ impl From<SocketIo> for Plain {
 impl Io for Plain {
     fn switch(&mut self) {
         if let Self::Kept(io) = self {
-            io.lift_write_timeout();
-            io.bound_unsent();
+            io.switch();
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Ends {
     /// Where small messages go past both.
     pub direct: Arc<Direct>,
     /// Where the event loop watches what it reads itself.
-    pub lookout: Option<Arc<Lookout>>,
+    pub lookout: Arc<Lookout>,
 }
 
 /// Somebody beside the engine whom the end of a relay has to wait for, and then to call off.

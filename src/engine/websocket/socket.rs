@@ -72,9 +72,7 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Io for TlsStream<SocketIo> {
     fn switch(&mut self) {
-        let (io, _) = self.get_mut();
-        io.lift_write_timeout();
-        io.bound_unsent();
+        self.get_mut().0.switch();
     }
 
     /// There is no telling: it may hold octets that it has deciphered.

@@ -18,7 +18,7 @@ use crate::engine::timer::Timer;
 use crate::engine::upstream::outlet::Outlet;
 use crate::engine::upstream::stream::{ReadHalf, Stream, WriteHalf};
 
-/// Octets that the system keeps unsent, about, where [`SocketIo::bound_unsent`] was called; when
+/// Octets that the system keeps unsent, about, behind [`SocketIo::switch`]; when
 /// half of them have gone it takes more.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
@@ -81,6 +81,12 @@ impl SocketIo {
         self.timer = None;
     }
 
+    /// Another protocol is spoken from now on, whose writes may wait for as long as they like.
+    pub fn switch(&mut self) {
+        self.lift_write_timeout();
+        self.bound_unsent();
+    }
+
     /// Whether it may be worth reading; if not, the task is woken when it is.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.socket.held.is_on() {
@@ -126,7 +132,7 @@ impl SocketIo {
     /// Has the system keep little from now on that it cannot send yet. Its buffer grows to
     /// megabytes otherwise, and asks for more only when a third of them has gone: whoever takes
     /// less than that would seem to take nothing, and a ping would stand behind all of it.
-    pub fn bound_unsent(&self) {
+    fn bound_unsent(&self) {
         #[cfg(target_os = "linux")]
         if let WriteHalf::Tcp(_) = self.socket.outlet.half() {
             let socket = self.socket.outlet.half().socket();

@@ -23,14 +23,14 @@ use crate::engine::websocket::session::Ends;
 use crate::engine::websocket::socket::SocketPeer;
 
 /// The ends of a session whose client is the test.
-pub(in crate::engine::websocket) fn new_ends(lookout: Option<Arc<Lookout>>) -> Ends {
+pub(in crate::engine::websocket) fn new_ends() -> io::Result<Ends> {
     let doorbell = Doorbell::new(|| {});
-    Ends {
+    Ok(Ends {
         inbox: Mailbox::new(doorbell.clone()),
         outbox: Pipe::new(doorbell),
         direct: Arc::default(),
-        lookout,
-    }
+        lookout: Lookout::new()?,
+    })
 }
 
 /// A session whose upstream is the other end of the socket that is returned, too.
@@ -69,7 +69,7 @@ pub(in crate::engine::websocket) fn look(session: &mut Session<'_>) {
 
 #[tokio::test]
 async fn one_goes_at_once_and_those_behind_it_together() -> io::Result<()> {
-    let ends = new_ends(None);
+    let ends = new_ends()?;
     assert_eq!(ends.send(b"too early"), Sent::Not);
     let (mut session, _socket, far) = session(&ends, WebSockets::default()).await?;
     look(&mut session);
@@ -101,7 +101,7 @@ fn fill(socket: &Weak<Socket>) -> io::Result<usize> {
 
 #[tokio::test]
 async fn what_the_socket_does_not_take_goes_first() -> io::Result<()> {
-    let ends = new_ends(None);
+    let ends = new_ends()?;
     let (mut session, socket, mut far) = session(&ends, WebSockets::default()).await?;
     look(&mut session);
     let before = fill(&socket)?;
@@ -134,7 +134,7 @@ async fn what_the_socket_does_not_take_goes_first() -> io::Result<()> {
 
 #[tokio::test]
 async fn what_the_socket_does_not_take_goes_before_the_close() -> io::Result<()> {
-    let ends = new_ends(None);
+    let ends = new_ends()?;
     let (mut session, socket, mut far) = session(&ends, WebSockets::default()).await?;
     look(&mut session);
     let before = fill(&socket)?;
@@ -159,7 +159,7 @@ async fn what_the_socket_does_not_take_goes_before_the_close() -> io::Result<()>
 #[tokio::test]
 async fn what_is_too_long_is_for_the_outbox() -> io::Result<()> {
     for (most, longest) in [(None, SMALL), (Some(3), 3), (Some(1 << 20), SMALL)] {
-        let ends = new_ends(None);
+        let ends = new_ends()?;
         let settings = WebSockets {
             max_message_size: most,
             ..WebSockets::default()
@@ -174,7 +174,7 @@ async fn what_is_too_long_is_for_the_outbox() -> io::Result<()> {
 
 #[tokio::test]
 async fn nothing_overtakes_what_waits() -> io::Result<()> {
-    let ends = new_ends(None);
+    let ends = new_ends()?;
     let (mut session, socket, _far) = session(&ends, WebSockets::default()).await?;
     look(&mut session);
     ends.put(&[0; SMALL + 1]);
@@ -188,7 +188,7 @@ async fn nothing_overtakes_what_waits() -> io::Result<()> {
 
 #[tokio::test]
 async fn an_end_closes_the_way() -> io::Result<()> {
-    let ends = new_ends(None);
+    let ends = new_ends()?;
     let (mut session, _socket, _far) = session(&ends, WebSockets::default()).await?;
     look(&mut session);
     drop(session);
