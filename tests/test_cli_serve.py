@@ -19,6 +19,7 @@ import pytest
 from .support import scripts
 from .support.client import Client, fetch
 from .support.gateway import START, serving, starting
+from .support.ports import port_of, reserve
 from .support.processes import ROOT
 from .support.servers import accepts
 from .support.upstream import Upstream
@@ -194,11 +195,9 @@ def test_it_takes_as_many_descriptors_as_it_may() -> None:
 
 def test_closed_standard_streams_are_nobody_else_s(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
-    with Upstream(scripts.reflect) as upstream, socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
+    with Upstream(scripts.reflect) as upstream, reserve() as reserved:
+        port = port_of(reserved)
         file.write_text(f"access_log: {{}}\nroutes: [{{targets: '{upstream.url}'}}]\n")
-        reserved.close()
         shell = f"exec {sys.executable} -m asgi_relay serve -c {file} --port {port} 0<&- 1>&- 2>&-"
         with subprocess.Popen(["sh", "-c", shell], cwd=ROOT) as popen:
             try:

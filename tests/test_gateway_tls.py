@@ -19,6 +19,7 @@ from .support import scripts
 from .support.authority import Authority
 from .support.client import Client, fetch
 from .support.gateway import configured
+from .support.ports import port_of, reserve
 from .support.upstream import Upstream
 from .support.waiting import PATIENCE
 
@@ -245,15 +246,14 @@ def test_ports_that_the_system_chooses(authority: Authority, tmp_path: Path) -> 
 
 def test_a_listener_that_sends_clients_to_https(authority: Authority, tmp_path: Path) -> None:
     certificate = files(authority.certificate("localhost"))
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.2", 0))
-        secure = reserved.getsockname()[1]
+    reserved = reserve("127.0.0.2")
+    secure = port_of(reserved)
     listeners = [
         {"host": "localhost", "port": 0, "redirect_https": True},
         {"port": 0, "redirect_https": 443},
         {"host": "127.0.0.2", "port": secure, "ssl": certificate},
     ]
-    with Upstream(scripts.ok) as upstream:
+    with reserved, Upstream(scripts.ok) as upstream:
         routes = [{"targets": upstream.url}]
         with configured(tmp_path, routes, server={"listeners": listeners}) as gateway:
             first, second, _ = gateway.ports

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from asgi_relay import Relay, Target
 from . import scripts
 from .direct import Call
 from .front import Front, relayed
+from .ports import port_of, reserve
 from .upstream import Upstream
 from .waiting import PATIENCE, wait_until
 
@@ -43,13 +43,8 @@ class Backend:
         """With port 0 it gets a free one, and has it to itself for as long as this lives."""
         self.name = name
         self.host = host
-        self._reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        if port:
-            self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Bound and not listening it refuses, and nobody else is given the port.
-        self._reserved.bind((host, port))
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.port = int(self._reserved.getsockname()[1])
+        self._reserved = reserve(host, port)
+        self.port = port_of(self._reserved)
         self._popen: subprocess.Popen[str] | None = None
 
     @property

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .ports import port_of, reserve
 from .servers import accepts
 from .waiting import PATIENCE, wait_until
 
@@ -50,22 +50,19 @@ def run_process(
 
     It starts in the project's directory, so `-m uvicorn tests.apps.x:app` finds the tests.
     """
-    with socket.socket() as reserved:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(("127.0.0.1", 0))
-        port = int(reserved.getsockname()[1])
-    command = [sys.executable, *(argument.replace("{port}", str(port)) for argument in arguments)]
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as popen,
-    ):
+    with contextlib.ExitStack() as stack:
+        port = port_of(stack.enter_context(reserve()))
+        output = stack.enter_context(log.open("wb"))
+        popen = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, *(one.replace("{port}", str(port)) for one in arguments)],
+                cwd=ROOT,
+                env={**os.environ, **(environment or {})},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        )
         process = Process(popen, port, log)
         try:
             wait_until(

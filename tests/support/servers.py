@@ -20,6 +20,7 @@ import uvicorn
 from granian.server.embed import Server as EmbeddedGranian
 from hypercorn.config import Config as HypercornConfig
 
+from .ports import port_of, reserve
 from .waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Settings:
 
     @property
     def port(self) -> int:
-        return int(self.listener.getsockname()[1])
+        return port_of(self.listener)
 
 
 @dataclass(frozen=True)
@@ -220,11 +221,8 @@ def serve(
     `options` go to uvicorn's Config, hypercorn's Config or granian's Server, whichever it is.
     What the server's thread raises is raised here, and a server that does not stop is an error.
     """
-    # Bound and not listening, it keeps the port for us; granian binds beside it with SO_REUSEPORT.
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        # Not before the bind, which could then choose a port that another test's server is on.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    # granian listens beside it, the others on it.
+    with reserve() as listener:
         settings = Settings(app, listener, root_path, certificate, options)
         server = Server(kind, settings.port, certificate is not None)
         runner = _RUNNERS[kind](settings)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from .exchange import Exchange, PeerGoneError, Request, Script
+from .ports import port_of, reserve
 from .waiting import PATIENCE
 from .wire import ClosedError, MalformedError, Reader, parse_head
 
@@ -315,10 +316,9 @@ class Upstream:
 
 @contextlib.contextmanager
 def refusing() -> Iterator[str]:
-    """The URL of a port that refuses: it is bound, so nobody else gets it, and never listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    """The URL of a port that refuses."""
+    with reserve() as sock:
+        yield f"http://127.0.0.1:{port_of(sock)}"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use crate::server::certificates::{Authority, Folder};
-use crate::server::support::{PATIENCE, Peer, Upstream, ok, settings, start};
+use crate::server::support::{NOBODY, PATIENCE, Peer, Upstream, ok, settings, start};
 
 #[test]
 fn a_pipe_delays_nobody_whoever_reads_it() {
@@ -246,11 +246,10 @@ fn what_is_cut_short_is_marked() {
 
 #[test]
 fn a_failure_names_the_target_of_the_last_try() {
-    let refused = Upstream::bind().url();
     // What it answers is none of HTTP's, and the request is not tried again.
     let closing = Upstream::bind().serve(|_| "nonsense\r\n\r\n".to_owned());
     let route =
-        format!("targets: [\"{refused}\", \"{closing}\"], max_retries: 1, balance: round_robin");
+        format!("targets: [\"{NOBODY}\", \"{closing}\"], max_retries: 1, balance: round_robin");
     let lines = logged(&route, |gateway| {
         let mut client = Peer::client(gateway);
         // One of them goes to the other one first.

@@ -11,6 +11,9 @@ use asgi_relay::gateway::config::{Overrides, from_text};
 use asgi_relay::gateway::{Gateway, Handle};
 use socket2::{Domain, Socket, Type};
 
+/// Where nobody listens. No port that was free just now: another test may be given that.
+pub(crate) const NOBODY: &str = "http://127.0.0.1:1";
+
 /// After this long a test fails instead of waiting for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 

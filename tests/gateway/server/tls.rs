@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::server::certificates::Authority;
-use crate::server::support::{PATIENCE, Peer, Upstream, header, ok, settings, start};
+use crate::server::support::{NOBODY, PATIENCE, Peer, Upstream, header, ok, settings, start};
 
 pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;
 
@@ -94,8 +94,7 @@ fn who_does_not_shake_hands_is_let_go() {
     let authority = Authority::new("hands");
     authority.issue("one.example");
     authority.issue("two.example");
-    let url = Upstream::bind().url();
-    let gateway = gateway(&authority, &url, "  limits: {header_timeout: 0.2}");
+    let gateway = gateway(&authority, NOBODY, "  limits: {header_timeout: 0.2}");
     let mut silent = Peer::client(&gateway);
     assert_eq!(silent.ended(), "");
     let mut plain = Peer::client(&gateway);

@@ -8,14 +8,14 @@ use asgi_relay::gateway::config::settings::{AccessLog, LogFormat};
 use asgi_relay::gateway::log::{Entry, Writer, open};
 
 use crate::server::certificates::Folder;
-use crate::server::support::{PATIENCE, Peer, Upstream, header, ok, relaying, start};
+use crate::server::support::{NOBODY, PATIENCE, Peer, Upstream, header, ok, relaying, start};
 
 #[test]
 fn the_admin_listener_shows_health_and_metrics() {
     let url = Upstream::bind().serve(|_| ok("12345"));
     let gateway = start(&format!(
         "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 2\n  reverse_proxy:\n    - path: /api\n      \
-         targets: [{url}]\n    - path: /gone\n      targets: [\"http://127.0.0.1:1\"]\nadmin: {{port: 0}}\n"
+         targets: [{url}]\n    - path: /gone\n      targets: [{NOBODY}]\nadmin: {{port: 0}}\n"
     ));
     let mut client = Peer::client(&gateway);
     for _ in 0..3 {
@@ -41,8 +41,9 @@ fn the_admin_listener_shows_health_and_metrics() {
     let page = String::from_utf8(body).unwrap();
     for line in [
         format!("asgi_relay_requests_total{{route=\"/api\",target=\"{url}\",status=\"200\"}} 4"),
-        "asgi_relay_requests_total{route=\"/gone\",target=\"http://127.0.0.1:1\",status=\"502\"} 1"
-            .to_owned(),
+        format!(
+            "asgi_relay_requests_total{{route=\"/gone\",target=\"{NOBODY}\",status=\"502\"}} 1"
+        ),
         format!("asgi_relay_response_bytes_total{{route=\"/api\",target=\"{url}\"}} 20"),
         format!("asgi_relay_request_bytes_total{{route=\"/api\",target=\"{url}\"}} 7"),
         format!("asgi_relay_request_duration_seconds_count{{route=\"/api\",target=\"{url}\"}} 4"),
