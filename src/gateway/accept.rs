@@ -213,6 +213,7 @@ impl Acceptor {
                         found.push((Stream::Tcp(stream), Some(address.ip())));
                     }
                 }
+                bind::close(&socket);
             }
             Self::Unix(socket) => {
                 let Ok(socket) = socket.into_std() else {

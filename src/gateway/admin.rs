@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use super::bind;
 use super::log::Log;
 use super::running::Running;
 use super::worker::Worker;
@@ -57,19 +58,19 @@ pub fn start(socket: Socket, admin: Admin, running: &Arc<Running>) -> io::Result
     let thread = std::thread::Builder::new().name("asgi-relay-admin".to_owned());
     thread.spawn(move || {
         runtime.block_on(async {
+            let Ok(socket) = TcpListener::from_std(socket) else {
+                return;
+            };
             tokio::select! {
-                () = serve(socket, admin, LIFETIME) => {}
-                () = run.worked() => {}
+                () = serve(&socket, admin, LIFETIME) => {}
+                () = run.worked() => bind::close(&socket),
             }
         });
     })?;
     Ok(())
 }
 
-async fn serve(socket: Socket, admin: Admin, lifetime: Duration) {
-    let Ok(socket) = TcpListener::from_std(socket) else {
-        return;
-    };
+async fn serve(socket: &TcpListener, admin: Admin, lifetime: Duration) {
     let places = Arc::new(tokio::sync::Semaphore::new(MOST));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -144,8 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_and_does_not_read_is_let_go() -> io::Result<()> {
-        let socket = Socket::bind("127.0.0.1:0")?;
-        socket.set_nonblocking(true)?;
+        let socket = TcpListener::bind("127.0.0.1:0").await?;
         let address = socket.local_addr()?;
         let writer = Writer::start()?;
         let admin = Admin {
@@ -153,7 +153,7 @@ mod tests {
             log: writer.log(),
             draining: Arc::default(),
         };
-        tokio::spawn(serve(socket, admin, Duration::from_millis(200)));
+        tokio::spawn(async move { serve(&socket, admin, Duration::from_millis(200)).await });
         let mut client = TcpStream::connect(address).await?;
         let request = b"GET /metrics HTTP/1.1\r\nhost: h\r\n\r\n";
         let asking = async { while client.write_all(request).await.is_ok() {} };

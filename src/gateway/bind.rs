@@ -1,7 +1,8 @@
 //! Addresses to listen on: a socket for each worker, so that the system deals connections out.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -292,6 +293,16 @@ pub fn shut(socket: &TcpListener) {
     let _ = socket;
 }
 
+/// Has a socket of TCP listen no more. Dropping it is not enough: a process that is being started
+/// at this moment has a copy of it until it has become another program. Where workers share one
+/// socket it is not for one of them to do so.
+pub fn close(socket: &impl AsFd) {
+    if SHARED {
+        // A failure leaves it to the drop.
+        let _ = SockRef::from(socket).shutdown(Shutdown::Read);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
@@ -316,6 +327,20 @@ mod tests {
             });
             assert_eq!(found, Ok((expected, expected)), "{one} {other}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_closed_listens_no_more_though_another_process_has_a_copy() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let copy = listener.try_clone()?;
+        close(&listener);
+        let late = TcpStream::connect(copy.local_addr()?);
+        assert_eq!(
+            late.map_err(|error| error.kind()).err(),
+            Some(io::ErrorKind::ConnectionRefused)
+        );
+        Ok(())
     }
 
     #[test]

@@ -228,6 +228,8 @@ pub fn climbs(path: &[u8]) -> bool {
     if !path.contains(&b'.') && !path.contains(&b'%') {
         return false;
     }
+    // Nobody should have left a query behind it, but "..?" is a dot segment to who reads on.
+    let path = path.split(|&b| b == b'?').next().unwrap_or_default();
     let decoded: Cow<'_, [u8]> = percent_decode(path).into();
     let mut depth: usize = 0;
     for segment in decoded.split(|&b| b == b'/' || b == b'\\') {
@@ -388,11 +390,22 @@ mod tests {
             "/..;a=b/x",
             "//../x",
             "/./../x",
+            "..?x/y",
         ] {
             assert!(climbs(path.as_bytes()), "{path}");
         }
         for path in [
-            "/", "", "/a/..", "/a/../b", "/...", "/..a", "/a%2F..", "/.", "/a.b/%20",
+            "/",
+            "",
+            "/a/..",
+            "/a/../b",
+            "/...",
+            "/..a",
+            "/a%2F..",
+            "/.",
+            "/a.b/%20",
+            "/..%3F",
+            "/x?/../..",
         ] {
             assert!(!climbs(path.as_bytes()), "{path}");
         }
