@@ -22,6 +22,7 @@ pub mod pipe;
 pub mod policy;
 pub mod pull;
 pub mod relay;
+pub mod replay;
 pub mod report;
 pub mod round;
 pub mod runtime;

@@ -1,7 +1,7 @@
 //! A request's body that is read only as fast as the upstream takes it, with replay.
 //!
 //! Whoever owns the client's connection gives a [`Body`]; each try reads it through a [`Reader`],
-//! from the start as long as what was read fits into [`REPLAY_LIMIT`].
+//! from the start as long as what was read fits into [`REPLAY_LIMIT`](super::replay::REPLAY_LIMIT).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::error::{Error, Kind};
-use super::mailbox::CHUNK_COST;
-use super::upload::REPLAY_LIMIT;
+use super::error::Error;
+use super::replay::{Place, Replay};
 
 /// A body as its receiver gives it.
 pub type Origin = Pin<Box<dyn Body<Data = Bytes, Error = Error> + Send>>;
@@ -25,12 +24,7 @@ pub struct Pull {
 
 struct State {
     body: Origin,
-    /// What was read so far, while it may be replayed.
-    log: Option<Vec<Bytes>>,
-    logged: usize,
-    /// Something has been read that is not in the log.
-    lost: bool,
-    newest_reader: u64,
+    replay: Replay,
     failed: Option<Error>,
 }
 
@@ -43,10 +37,7 @@ impl Pull {
         Arc::new(Self {
             state: Mutex::new(State {
                 body,
-                log: replay.then(Vec::new),
-                logged: 0,
-                lost: false,
-                newest_reader: 0,
+                replay: Replay::new(replay),
                 failed: None,
             }),
             length,
@@ -61,30 +52,11 @@ impl Pull {
     /// start is no longer kept.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> Option<Reader> {
-        let mut state = self.lock();
-        if state.lost {
-            return None;
-        }
-        state.newest_reader += 1;
+        let place = self.lock().replay.begin()?;
         Some(Reader {
             pull: Arc::clone(self),
-            number: state.newest_reader,
-            replayed: 0,
+            place,
         })
-    }
-}
-
-impl State {
-    fn keep(&mut self, chunk: &Bytes) -> bool {
-        self.logged += chunk.len() + CHUNK_COST;
-        if self.logged > REPLAY_LIMIT {
-            self.log = None;
-        }
-        match &mut self.log {
-            Some(log) => log.push(chunk.clone()),
-            None => self.lost = true,
-        }
-        !self.lost
     }
 }
 
@@ -98,8 +70,7 @@ impl std::fmt::Debug for Pull {
 #[derive(Debug)]
 pub struct Reader {
     pull: Arc<Pull>,
-    number: u64,
-    replayed: usize,
+    place: Place,
 }
 
 impl Reader {
@@ -107,8 +78,7 @@ impl Reader {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let state = self.pull.lock();
-        let kept = state.log.as_ref().map_or(0, Vec::len);
-        self.replayed >= kept && state.failed.is_none() && state.body.is_end_stream()
+        state.replay.is_read(&self.place) && state.failed.is_none() && state.body.is_end_stream()
     }
 
     /// The announced number of octets.
@@ -123,14 +93,8 @@ impl Reader {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut state = self.pull.lock();
-        if state.newest_reader != self.number {
-            let detail = "another try reads the body";
-            return Poll::Ready(Some(Err(Error::new(Kind::Abandoned, detail))));
-        }
-        let kept = state.log.as_ref().and_then(|log| log.get(self.replayed));
-        if let Some(chunk) = kept.cloned() {
-            self.replayed += 1;
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        if let Some(again) = state.replay.again(&mut self.place).transpose() {
+            return Poll::Ready(Some(again.map(Frame::data)));
         }
         if let Some(error) = &state.failed {
             return Poll::Ready(Some(Err(error.clone())));
@@ -140,13 +104,9 @@ impl Reader {
             None => {}
             Some(Err(error)) => state.failed = Some(error.clone()),
             Some(Ok(frame)) => match frame.data_ref() {
-                Some(chunk) => {
-                    if state.keep(chunk) {
-                        self.replayed += 1;
-                    }
-                }
+                Some(chunk) => state.replay.keep(&mut self.place, chunk),
                 // Trailers are rare, and not worth keeping.
-                None => state.lost = true,
+                None => state.replay.lose(),
             },
         }
         Poll::Ready(next)

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::doorbell::{Doorbell, Waiting};
 use super::error::{Error, Kind};
 use super::mailbox::CHUNK_COST;
+use super::replay::{Place, Replay};
 
 /// Octets that wait in the pipe before the writer has to pause.
 pub const CAPACITY: usize = 128 * 1024;
@@ -25,9 +26,6 @@ fn cost(chunk: &Bytes) -> usize {
 /// more when it has nearly enough.
 pub const PIECE: usize = 64 * 1024;
 
-/// Octets of a body that are kept so that it can be sent again.
-pub const REPLAY_LIMIT: usize = 256 * 1024;
-
 /// The pipe. Clones of the `Arc` are its two ends.
 #[derive(Debug)]
 pub struct Upload {
@@ -39,17 +37,13 @@ pub struct Upload {
     single: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     queue: VecDeque<Bytes>,
     queued: usize,
     received: u64,
     ended: Option<Result<(), Error>>,
-    /// What was read so far, while it may be replayed.
-    log: Option<Vec<Bytes>>,
-    logged: usize,
-    /// Only the newest reader may read.
-    newest_reader: u64,
+    replay: Replay,
     reader: Option<Waker>,
     /// Nobody will read on.
     forsaken: bool,
@@ -61,26 +55,31 @@ impl Upload {
     /// An empty pipe for a body of `length` octets, or of unknown length.
     #[must_use]
     pub fn new(length: Option<u64>, doorbell: Doorbell) -> Arc<Self> {
-        let state = State {
-            log: Some(Vec::new()),
-            ..State::default()
-        };
-        Arc::new(Self {
-            state: Mutex::new(state),
-            doorbell,
-            length,
-            single: false,
-        })
+        Self::with(length, false, doorbell)
     }
 
     /// An empty pipe of unknown length that one reader reads once.
     #[must_use]
     pub fn once(doorbell: Doorbell) -> Arc<Self> {
+        Self::with(None, true, doorbell)
+    }
+
+    fn with(length: Option<u64>, single: bool, doorbell: Doorbell) -> Arc<Self> {
+        let state = State {
+            queue: VecDeque::new(),
+            queued: 0,
+            received: 0,
+            ended: None,
+            replay: Replay::new(!single),
+            reader: None,
+            forsaken: false,
+            writers: Waiting::default(),
+        };
         Arc::new(Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             doorbell,
-            length: None,
-            single: true,
+            length,
+            single,
         })
     }
 
@@ -132,7 +131,7 @@ impl Upload {
         state.ended = None;
         state.queue.clear();
         state.queued = 0;
-        state.log = None;
+        state.replay.lose();
         self.end(state, Err(error));
     }
 
@@ -188,15 +187,10 @@ impl Upload {
     /// start is no longer kept.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> Option<Reader> {
-        let mut state = self.lock();
-        if state.log.is_none() && state.newest_reader > 0 {
-            return None;
-        }
-        state.newest_reader += 1;
+        let place = self.lock().replay.begin()?;
         Some(Reader {
             upload: Arc::clone(self),
-            number: state.newest_reader,
-            replayed: 0,
+            place,
             read: 0,
         })
     }
@@ -229,7 +223,7 @@ impl Drop for Reader {
     /// Where nobody can read on, the writer must not wait for that.
     fn drop(&mut self) {
         let state = self.upload.lock();
-        if self.upload.single && state.newest_reader == self.number {
+        if self.upload.single && state.replay.is_newest(&self.place) {
             self.upload.forsake(state);
         }
     }
@@ -239,8 +233,7 @@ impl Drop for Reader {
 #[derive(Debug)]
 pub struct Reader {
     upload: Arc<Upload>,
-    number: u64,
-    replayed: usize,
+    place: Place,
     read: u64,
 }
 
@@ -268,27 +261,11 @@ impl Reader {
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let mut state = self.upload.lock();
-        if state.newest_reader != self.number {
-            let detail = "another try reads the body";
-            return Poll::Ready(Some(Err(Error::new(Kind::Abandoned, detail))));
-        }
-        if let Some(chunk) = state
-            .log
-            .as_ref()
-            .and_then(|log| log.get(self.replayed))
-            .cloned()
-        {
-            self.replayed += 1;
-            return Poll::Ready(Some(Ok(chunk)));
+        if let Some(again) = state.replay.again(&mut self.place).transpose() {
+            return Poll::Ready(Some(again));
         }
         if let Some(chunk) = state.next(self.upload.single) {
-            state.logged += cost(&chunk);
-            if state.logged > REPLAY_LIMIT {
-                state.log = None;
-            } else if let Some(log) = &mut state.log {
-                log.push(chunk.clone());
-                self.replayed += 1;
-            }
+            state.replay.keep(&mut self.place, &chunk);
             let writers = if state.queued < CAPACITY {
                 state.writers.take()
             } else {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use asgi_relay::engine::error::{Error, Kind};
 use asgi_relay::engine::pull::{Pull, Reader};
-use asgi_relay::engine::upload::REPLAY_LIMIT;
+use asgi_relay::engine::replay::REPLAY_LIMIT;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
