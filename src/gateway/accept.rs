@@ -15,7 +15,7 @@ use super::connection::{Accepted, Door, serve};
 use super::metrics::ListenerMetrics;
 use super::plan::Blueprint;
 use super::worker::Worker;
-use crate::engine::upstream::stream::Stream;
+use crate::engine::io::stream::Stream;
 
 /// How long to wait where there is no room for another connection, or no descriptor.
 const SHORTAGE: Duration = Duration::from_millis(50);

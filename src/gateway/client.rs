@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::watch::Watch;
-use crate::engine::round::{self, Side};
+use crate::engine::io::outlet::Outlet;
+use crate::engine::io::round::{self, Side};
+use crate::engine::io::stream::{ReadHalf, Stream};
 use crate::engine::timer::Timer;
-use crate::engine::upstream::outlet::Outlet;
-use crate::engine::upstream::stream::{ReadHalf, Stream};
 
 /// How long a client that is still sending may go on after its answer, which a reset would take
 /// from it.

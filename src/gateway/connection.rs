@@ -29,7 +29,7 @@ use super::streams::Streams;
 use super::tls::Acceptor;
 use super::watch::{Order, Watch};
 use super::worker::Worker;
-use crate::engine::upstream::stream::Stream;
+use crate::engine::io::stream::Stream;
 
 /// How a connection in HTTP/2 begins (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -24,8 +24,8 @@ use super::connection;
 use super::registry::USUAL_CONNECTIONS;
 use super::service::Client;
 use super::watch::Order;
+use crate::engine::io::stream::Released;
 use crate::engine::slots::Slots;
-use crate::engine::upstream::stream::Released;
 
 /// Sockets of which the system tells at once.
 const EVENTS: usize = 128;

@@ -21,7 +21,7 @@ use super::registry::Registry;
 use super::relief::Relief;
 use super::running::Run;
 use super::watch::{Order, Watch};
-use crate::engine::round::{self, Round, Rounds};
+use crate::engine::io::round::{self, Round, Rounds};
 
 /// How long tasks have that were told to end at once.
 const LAST_WORDS: Duration = Duration::from_millis(100);

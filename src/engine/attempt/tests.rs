@@ -7,8 +7,8 @@ use tokio::io::duplex;
 use super::*;
 use crate::engine::body::Source;
 use crate::engine::error::Reach;
+use crate::engine::io::round::{Round, Rounds};
 use crate::engine::policy::request::Framing;
-use crate::engine::round::{Round, Rounds};
 use crate::engine::upstream::sender::Sender;
 use crate::engine::upstream::socket::tests::connected;
 

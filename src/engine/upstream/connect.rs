@@ -17,10 +17,10 @@ use super::dial::dial;
 use super::rest::{self, Awake, Io, Rest};
 use super::sender::{self, Sender};
 use super::socket::{Socket, SocketIo};
-use super::stream::Stream;
 use super::tls::{Credentials, TlsError};
 use crate::engine::config::{Http2, Timeouts};
 use crate::engine::error::{Error, Kind};
+use crate::engine::io::stream::Stream;
 use crate::engine::target::{Endpoint, Origin};
 use crate::engine::timer::Timer;
 

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 pub use self::duplex::SocketIo;
 use super::hold::Hold;
-use super::outlet::Outlet;
-use super::stream::WriteHalf;
+use crate::engine::io::outlet::Outlet;
+use crate::engine::io::stream::WriteHalf;
 
 /// Octets of a response head, and of a chunk of a body, at most. hyper reads no more than this
 /// ahead of whoever takes the body, and as little as 8 KiB where less comes. Two of them and what

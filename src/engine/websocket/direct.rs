@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 use super::loan::{Back, Loan};
 use super::masked::Masked;
 use super::session::Outbox;
+use crate::engine::io::stream::Released;
 use crate::engine::upstream::socket::Socket;
-use crate::engine::upstream::stream::Released;
 
 /// Octets of a message at most. The event loop does nothing else while they are masked and written.
 pub(super) const SMALL: usize = 4 * 1024;

@@ -19,8 +19,8 @@ use super::direct::SMALL;
 use super::lookout::Watch;
 use super::message::Message;
 use super::session::Inbox;
+use crate::engine::io::stream::Released;
 use crate::engine::mailbox::CHUNK_COST;
-use crate::engine::upstream::stream::Released;
 
 /// How long the event loop has a socket at most.
 pub(super) const LOAN: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::loan::Back;
 use super::message::{Close, Message};
 use crate::engine::error::Error;
+use crate::engine::io::stream::Released;
 use crate::engine::upstream::socket::Socket;
-use crate::engine::upstream::stream::Released;
 
 /// Why nothing more comes from an upstream, although it has not closed.
 #[derive(Debug)]

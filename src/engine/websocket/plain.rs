@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::Io;
+use crate::engine::io::stream::Released;
 use crate::engine::upstream::socket::{Socket, SocketIo};
-use crate::engine::upstream::stream::Released;
 
 /// Where the connection is.
 pub(super) enum Plain {

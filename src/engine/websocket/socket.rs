@@ -24,9 +24,9 @@ use super::peer::{Fault, Peer};
 use super::plain::Plain;
 use super::readahead::Readahead;
 use crate::engine::error::{Error, Kind};
+use crate::engine::io::stream::Released;
 use crate::engine::upstream::connect::SecureIo;
 use crate::engine::upstream::socket::{Socket, SocketIo};
-use crate::engine::upstream::stream::Released;
 
 /// Octets of a frame that goes upstream at most; a larger message goes in several (RFC 6455 §5.4), as
 /// an answer to a ping has to wait for the end of a frame.

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::engine::round::{Round, Rounds};
+use crate::engine::io::round::{Round, Rounds};
 use crate::gateway::clock::Clock;
 
 /// A client's connection of which a request has been read, and the client.

@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::{READ_BUFFER, Socket, UNBOUNDED};
 use crate::engine::error::{Error, Kind};
-use crate::engine::round::{self, Side};
+use crate::engine::io::outlet::Outlet;
+use crate::engine::io::round::{self, Side};
+use crate::engine::io::stream::{ReadHalf, Stream, WriteHalf};
 use crate::engine::timer::Timer;
-use crate::engine::upstream::outlet::Outlet;
-use crate::engine::upstream::stream::{ReadHalf, Stream, WriteHalf};
 
 /// Octets that the system keeps unsent, about, behind [`SocketIo::switch`]; when
 /// half of them have gone it takes more.

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite as _, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::engine::upstream::stream::Stream;
+use crate::engine::io::stream::Stream;
 
 /// Both ends of a connection.
 pub(in crate::engine) async fn connected() -> io::Result<(SocketIo, TcpStream)> {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::upstream::outlet::Outlet;
+use super::outlet::Outlet;
 
 /// Octets that are deferred at once, at most.
 pub(super) const MOST: usize = 256 * 1024;

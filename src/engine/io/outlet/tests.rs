@@ -7,8 +7,8 @@ use std::task::{Wake, Waker};
 use tokio::net::UnixStream;
 
 use super::*;
-use crate::engine::round::{LONGEST, MOST, Round, Rounds};
-use crate::engine::upstream::stream::Stream;
+use crate::engine::io::round::{LONGEST, MOST, Round, Rounds};
+use crate::engine::io::stream::Stream;
 
 /// Both ends of a connection; the far one does not wait.
 async fn connected() -> io::Result<(Arc<Outlet>, Peer)> {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use super::round::{self, Side};
 use super::stream::WriteHalf;
-use crate::engine::round::{self, Side};
 
 /// Octets of one socket that are deferred at most: an upload's usual piece, with its head.
 const SMALL: usize = 20 * 1024;
