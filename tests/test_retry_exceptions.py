@@ -25,7 +25,7 @@ from asgi_relay import (
 )
 
 from .support import scripts
-from .support.front import relayed
+from .support.front import patience, relayed
 from .support.records import Records
 from .support.upstream import Upstream, refusing, silent
 
@@ -167,11 +167,6 @@ def test_an_error_that_is_followed_by_a_good_answer_is_never_seen() -> None:
     settings = {"retry_exceptions": [TransportError], "timeout": Timeout(read=1), **at_once}
     with Upstream(script) as upstream, relayed(upstream.url, max_retries=3, **settings) as front:
         assert front.fetch().body == b"ok"
-
-
-def patience(script: Script) -> Timeout:
-    """Little where the upstream hangs; where it does not, a busy machine must not look like it."""
-    return Timeout(read=0.4) if script is scripts.hang else Timeout()
 
 
 def count_tries(script: Script, status: int, **settings: Any) -> int:

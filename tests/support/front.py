@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from asgi_relay import Relay
+from asgi_relay import Relay, Timeout
 
+from . import scripts
 from .client import Client, Response, fetch
 from .servers import serve
 from .waiting import PATIENCE
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
     from .asgi import Receive, Scope, Send
     from .direct import Call
+    from .exchange import Script
+
+
+def patience(script: Script, hanging: Script = scripts.hang) -> Timeout:
+    """Little where the upstream hangs; where it does not, a busy machine must not look like it."""
+    return Timeout(read=0.4) if script is hanging else Timeout(read=60)
 
 
 @dataclass
