@@ -274,8 +274,7 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
     /// not, the task is woken when it is.
     pub fn poll_aborted(&self, context: &mut Context<'_>) -> bool {
         let mut state = self.lock();
-        remember(&mut state.task, context);
-        state.contents.aborted || state.cut
+        state.wait(context)
     }
 
     /// Whether there is room for more messages, and somebody who waits for them.
@@ -301,7 +300,7 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
     /// [`WAITING`] octets wait; if not, the task is woken when there is.
     pub fn poll_room(&self, context: &mut Context<'_>) -> bool {
         let mut state = self.lock();
-        remember(&mut state.task, context);
+        state.wait(context);
         state.reads = true;
         state.waits_for_room = state.contents.cost() >= CAPACITY || !state.may_read();
         !state.waits_for_room
@@ -311,13 +310,25 @@ impl<Head, Note, I: Item> Mailbox<Head, Note, I> {
     /// however large one is.
     pub fn poll(&self, context: &mut Context<'_>) -> (bool, bool) {
         let mut state = self.lock();
-        remember(&mut state.task, context);
+        let over = state.wait(context);
         state.waits_for_room = state.contents.cost() >= CAPACITY;
-        (state.contents.aborted || state.cut, !state.waits_for_room)
+        (over, !state.waits_for_room)
     }
 }
 
 impl<Head, Note, I> State<Head, Note, I> {
+    /// Whether it is over for the task; if not, that is woken when it is. One that ends leaves no
+    /// waker, by which the mailbox would keep the task's memory and its runtime's descriptors.
+    fn wait(&mut self, context: &mut Context<'_>) -> bool {
+        let over = self.contents.aborted || self.cut;
+        match &mut self.task {
+            task if over => *task = None,
+            Some(waker) => waker.clone_from(context.waker()),
+            task => *task = Some(context.waker().clone()),
+        }
+        over
+    }
+
     /// So many octets are taken, as whoever takes them has sent what was taken before.
     fn hand_over(&mut self, octets: usize) {
         let [_, last] = self.taken;
@@ -345,13 +356,6 @@ fn make_room<Head, Note, I: Item>(mut state: MutexGuard<'_, State<Head, Note, I>
     {
         state.waits_for_room = false;
         wake(state);
-    }
-}
-
-fn remember(slot: &mut Option<Waker>, context: &mut Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(context.waker()),
-        None => *slot = Some(context.waker().clone()),
     }
 }
 

@@ -96,8 +96,9 @@ impl<T: Item> Pipe<T> {
         state.ended = true;
         state.queue = VecDeque::new();
         state.queued = 0;
-        let writers = state.writers.take();
+        let (writers, reader) = (state.writers.take(), state.reader.take());
         drop(state);
+        drop(reader);
         writers.ring(&self.doorbell);
     }
 

@@ -222,10 +222,17 @@ fn wake_reader(mut state: MutexGuard<'_, State>) {
 impl Drop for Reader {
     /// Where nobody can read on, the writer must not wait for that.
     fn drop(&mut self) {
-        let state = self.upload.lock();
-        if self.upload.single && state.replay.is_newest(&self.place) {
-            self.upload.forsake(state);
+        let mut state = self.upload.lock();
+        if !state.replay.is_newest(&self.place) {
+            return;
         }
+        // It would keep the task's memory and its runtime's descriptors.
+        let waker = state.reader.take();
+        match self.upload.single {
+            true => self.upload.forsake(state),
+            false => drop(state),
+        }
+        drop(waker);
     }
 }
 

@@ -332,7 +332,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn what_is_closed_listens_no_more_though_another_process_has_a_copy() -> io::Result<()> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let listener = TcpListener::bind("127.0.0.31:0")?;
         let copy = listener.try_clone()?;
         close(&listener);
         let late = TcpStream::connect(copy.local_addr()?);

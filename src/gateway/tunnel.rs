@@ -89,6 +89,16 @@ async fn run(tunnel: Tunnel) {
     .await;
 }
 
+/// What the clock has had done.
+enum Late {
+    /// Nothing.
+    No,
+    /// There is something to write.
+    Said,
+    /// It is over.
+    Over,
+}
+
 struct Joined {
     client: TokioIo<Upgraded>,
     upstream: Rewound<Box<dyn Io>>,
@@ -117,10 +127,22 @@ impl Joined {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut said = false;
         loop {
-            let (now, held_up) = (Instant::now(), self.up.is_held_up());
-            if self.is_late(now) || self.poll_both(now, held_up, context).is_ready() {
+            // A ping of our own that it takes is no sign of its life.
+            let held_up = self.up.is_held_up() && !said;
+            let now = Instant::now();
+            // What waits to be read came in time, however late this thread is.
+            if self.poll_both(now, held_up, context).is_ready() {
                 return Poll::Ready(());
+            }
+            match self.look_at_clock(now) {
+                Late::No => {}
+                Late::Said => {
+                    said = true;
+                    continue;
+                }
+                Late::Over => return Poll::Ready(()),
             }
             match self.next(now) {
                 None => return Poll::Pending,
@@ -162,25 +184,27 @@ impl Joined {
         Poll::Pending
     }
 
-    /// Does what is due by now; whether that is the end.
-    fn is_late(&mut self, now: Instant) -> bool {
+    /// Does what is due by now.
+    fn look_at_clock(&mut self, now: Instant) -> Late {
         if let Some(deadline) = self.deadline {
-            return deadline <= now;
+            return match deadline <= now {
+                true => Late::Over,
+                false => Late::No,
+            };
         }
         // What it says is not read then.
         if self.down.is_held_up() {
             self.pulse.heard(now);
         }
-        match self.pulse.due(now) {
-            Due::Ask if self.up.is_held_up() || self.up.ask() => self.pulse.asked(now),
-            Due::GiveUp => self.part(FAILED, GOING_AWAY),
-            Due::Ask | Due::Nothing(_) => {}
-        }
         let idle = self.idle_at().is_some_and(|at| at <= now);
-        if idle && self.web_socket {
-            self.part(FAILED, GOING_AWAY);
+        match self.pulse.due(now) {
+            _ if idle && !self.web_socket => return Late::Over,
+            Due::GiveUp => self.part(FAILED, GOING_AWAY),
+            _ if idle => self.part(FAILED, GOING_AWAY),
+            Due::Ask if self.up.is_held_up() || self.up.ask() => self.pulse.asked(now),
+            Due::Ask | Due::Nothing(_) => return Late::No,
         }
-        idle && !self.web_socket
+        Late::Said
     }
 
     fn idle_at(&self) -> Option<Instant> {

@@ -57,6 +57,28 @@ fn a_loop_is_woken_once_for_all_its_mailboxes() {
 }
 
 #[test]
+fn a_task_that_ends_leaves_no_waker() {
+    let ways: [fn(&Letters); 2] = [
+        |mailbox| {
+            mailbox.abort();
+        },
+        |mailbox| mailbox.cut(|_, _| {}),
+    ];
+    for end in ways {
+        let mailbox = Letters::new(Doorbell::new(|| {}));
+        let alarm = Alarm::new();
+        let waker = alarm.waker();
+        let mut context = Context::from_waker(&waker);
+        assert!(!mailbox.poll_aborted(&mut context));
+        end(&mailbox);
+        // As the task does when it is woken.
+        mailbox.poll_aborted(&mut context);
+        drop(waker);
+        assert_eq!(Arc::strong_count(&alarm), 1);
+    }
+}
+
+#[test]
 fn taking_empties_and_keeps_the_order() {
     let mailbox = Letters::new(Doorbell::new(|| {}));
     assert!(mailbox.take().is_none());

@@ -1,6 +1,7 @@
 //! The pipe for request bodies: bounded, whole or failed, and replayable up to a limit.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use asgi_relay::engine::doorbell::Doorbell;
@@ -48,6 +49,18 @@ fn chunks_come_out_in_order_and_then_the_end() {
     assert_eq!(next(&mut reader), Poll::Pending);
     upload.finish();
     assert_eq!((next(&mut reader), next(&mut reader)), (END, END));
+}
+
+#[test]
+fn a_reader_that_goes_leaves_no_waker() {
+    for upload in [pipe(None), Upload::once(Doorbell::new(|| {}))] {
+        let mut reader = upload.reader().unwrap();
+        let alarm = Alarm::new();
+        let polled = reader.poll_next(&mut Context::from_waker(&alarm.waker()));
+        assert!(polled.is_pending());
+        drop(reader);
+        assert_eq!(Arc::strong_count(&alarm), 1);
+    }
 }
 
 #[test]

@@ -4,13 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use asgi_relay::gateway::config::{Overrides, load};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// A folder that is gone at the end of a test.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("gateway-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("gateway-file-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -87,8 +89,7 @@ fn what_cannot_be_read_is_told_with_the_name_of_the_file() {
 fn what_is_no_file_is_not_opened() {
     let folder = Folder::new("pipe");
     let pipe = folder.0.join("cert.pem");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let file = folder.write(
         "gateway.yaml",
         "ssl: {enabled: true, cert_file: cert.pem, key_file: cert.pem}\nroutes: [{targets: http://h}]\n",

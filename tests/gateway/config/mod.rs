@@ -38,7 +38,8 @@ pub fn variable(name: &str) -> Result<String, VarError> {
 /// A folder with every file that these configurations name, and some that nobody should.
 pub fn folder() -> PathBuf {
     static WRITTEN: OnceLock<()> = OnceLock::new();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gateway-folder");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("gateway-{}-folder", std::process::id()));
     WRITTEN.get_or_init(|| {
         fs::create_dir_all(folder.join("ssl")).unwrap();
         let write =

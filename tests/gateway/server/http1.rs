@@ -298,14 +298,17 @@ fn answers_without_a_body_are_framed_as_such() {
 
 #[test]
 fn an_upload_may_pause_once_the_answer_has_begun() {
-    let (upstream, _gateway, mut client) = set_up("  limits: {body_timeout: 0.2}");
+    let (upstream, gateway, mut client) = set_up("  limits: {body_timeout: 2}");
     client.say("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
     let mut peer = upstream.accept();
     peer.until("1\r\na\r\n");
     peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nA\r\n");
     client.until("1\r\nA\r\n");
-    // Longer than an upload that nobody has answered may stop for.
-    thread::sleep(std::time::Duration::from_millis(600));
+    // As long as one that nobody has answered may stop for.
+    let mut stopped = Peer::client(&gateway);
+    stopped.say("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n12");
+    let _other = upstream.accept();
+    assert!(stopped.head().starts_with("HTTP/1.1 408"));
     client.say("1\r\nb\r\n0\r\n\r\n");
     peer.until("1\r\nb\r\n0\r\n\r\n");
     peer.say("1\r\nB\r\n0\r\n\r\n");

@@ -338,7 +338,7 @@ async fn a_client_that_has_not_asked_yet_is_not_slow() {
     let url = Upstream::bind().serve(|_| ok("in"));
     let gateway = start(&format!(
         "server:\n  host: 127.0.0.1\n  port: 0\n  workers: 1\n  limits: {{header_timeout: \
-         0.2}}\nroutes: [{{targets: \"{url}\"}}]\n"
+         2}}\nroutes: [{{targets: \"{url}\"}}]\n"
     ));
     let mut sender = client(&gateway).await;
     // As long as it takes until one that is slow is let go.

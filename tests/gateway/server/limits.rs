@@ -68,7 +68,7 @@ fn a_refused_upload_can_be_read_about() {
 #[test]
 fn slow_heads_and_silent_connections_are_ended() {
     let upstream = Upstream::bind();
-    let limits = "  limits: {header_timeout: 0.2, keepalive_timeout: 0.4}";
+    let limits = "  limits: {header_timeout: 0.2, keepalive_timeout: 2}";
     let gateway = start(&relaying(&upstream, limits));
     let mut slow = Peer::client(&gateway);
     slow.say("GET / HTTP/1.1\r\nhost: h\r\nx-a");

@@ -69,8 +69,8 @@ fn who_leaves_without_a_word_has_failed_at_nothing() {
     let path = |name: &str| authority.path(name).display().to_string();
     let upstream = Upstream::bind();
     let text = format!(
-        "admin: {{port: 0}}\nserver:\n  workers: 1\n  limits: {{keepalive_timeout: 0.2, header_timeout: \
-         0.2}}\n  listeners:\n    - {{host: 127.0.0.1, port: 0}}\n    - {{host: 127.0.0.1, port: 0, \
+        "admin: {{port: 0}}\nserver:\n  workers: 1\n  limits: {{keepalive_timeout: 1, header_timeout: \
+         1}}\n  listeners:\n    - {{host: 127.0.0.1, port: 0}}\n    - {{host: 127.0.0.1, port: 0, \
          proxy_protocol: true}}\n    - host: 127.0.0.1\n      port: 0\n      ssl: {{certificates: \
          [{{cert_file: {}, key_file: {}}}]}}\nroutes: [{{targets: \"{}\"}}]\n",
         path("own.pem"),

@@ -26,7 +26,6 @@ fn a_reload_changes_all_or_nothing() {
         )
     };
     // What cannot be bound changes nothing.
-    let taken = Upstream::bind().address().port();
     let occupied = Upstream::bind();
     let port = format!(
         "    - {{host: 127.0.0.1, port: {}}}\n",
@@ -38,8 +37,8 @@ fn a_reload_changes_all_or_nothing() {
         "{error}"
     );
     // What can be is in place for the next request, on connections that are kept, too.
-    let port = format!("    - {{host: 127.0.0.1, port: {taken}}}\n");
-    gateway.reload(settings(&text(&port, ""))).unwrap();
+    let port = "    - {host: 127.0.0.3, port: 0}\n";
+    gateway.reload(settings(&text(port, ""))).unwrap();
     peer.say(ok("old"));
     assert_eq!(kept.message().1, b"old");
     assert_eq!(kept.get("/2", "").1, b"new");
@@ -66,7 +65,7 @@ fn who_waits_at_a_listener_that_goes_is_served() {
     let mut third = Peer::client(&gateway);
     third.say("GET /3 HTTP/1.1\r\nhost: h\r\n\r\n");
     let other = Upstream::bind();
-    let elsewhere = relaying(&other, limits).replace("127.0.0.1\n  port", "127.0.0.2\n  port");
+    let elsewhere = relaying(&other, limits).replace("127.0.0.1\n  port", "127.0.0.3\n  port");
     gateway.reload(settings(&elsewhere)).unwrap();
     other.serve(|head| ok(head.split(' ').nth(1).unwrap()));
     peer.say(ok("1"));
@@ -106,7 +105,7 @@ fn the_proxy_protocol_is_read_where_it_is_configured() {
     let url = Upstream::bind().serve(|head| ok(header(head, "x-forwarded-for").unwrap_or("-")));
     let gateway = start(&format!(
         "server:\n  workers: 1\n  listeners:\n    - {{host: 127.0.0.1, port: 0, proxy_protocol: true}}\n    \
-         - {{host: 127.0.0.2, port: 0, redirect_https: 443}}\n  reverse_proxy:\n    - path: /\n      \
+         - {{host: 127.0.0.3, port: 0, redirect_https: 443}}\n  reverse_proxy:\n    - path: /\n      \
          targets: [{url}]\n"
     ));
     let mut client = Peer::client(&gateway);

@@ -183,7 +183,7 @@ fn a_gateway_that_is_let_go_of_holds_no_parked_ones() {
 
 #[test]
 fn parked_connections_are_not_kept_for_ever() {
-    let gateway = limited(&echo(), "{keepalive_timeout: 3}");
+    let gateway = limited(&echo(), "{keepalive_timeout: 6}");
     let mut client = Peer::client(&gateway);
     let mut silent = Peer::client(&gateway);
     client.get("/", "");

@@ -1,4 +1,5 @@
-//! Reloads that change where a gateway listens.
+//! Reloads that change where a gateway listens. A port that it leaves for a while is at an address
+//! that no other test listens at, as that would be given it.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::iter;
@@ -8,13 +9,35 @@ use std::thread;
 
 use asgi_relay::gateway::plan::PlanError;
 
-use crate::server::support::{Peer, Upstream, ok, port_of, settings, start};
+use crate::server::support::{PATIENCE, Peer, Upstream, ok, port_of, settings, start};
 
 fn listening(host: &str, port: &str, workers: usize, url: &str) -> String {
     format!(
         "server:\n  workers: {workers}\n  listeners: [{{host: {host}, port: {port}}}]\nroutes: \
          [{{targets: \"{url}\"}}]\n"
     )
+}
+
+/// Asks over a new connection, and again where that is reset: one whose handshake is still under way
+/// when a worker stops listening is.
+fn asked(address: &str) -> String {
+    let ask = || -> io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let is_reset = |asked: &io::Result<String>| match asked {
+        Ok(_) => false,
+        Err(error) => {
+            let kind = error.kind();
+            matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        }
+    };
+    let answer = iter::repeat_with(ask).find(|asked| !is_reset(asked));
+    answer.unwrap().unwrap()
 }
 
 #[test]
@@ -30,8 +53,8 @@ fn a_listener_changes_its_host_and_keeps_its_port() {
                 .map(|_| {
                     scope.spawn(|| {
                         while !over.load(Ordering::Relaxed) {
-                            let mut client = Peer::new(reach("127.0.0.1").unwrap());
-                            assert_eq!(client.get("/", "connection: close\r\n").1, b"in");
+                            let answer = asked(&format!("127.0.0.1:{port}"));
+                            assert!(answer.ends_with("\r\n\r\nin"), "{answer}");
                         }
                     })
                 })
@@ -99,33 +122,17 @@ fn a_listener_that_goes_before_it_is_looked_at_has_lost_nobody() {
 #[test]
 fn a_port_that_was_left_just_now_may_be_had_again() {
     let url = Upstream::bind().serve(|_| ok("in"));
-    let gateway = start(&listening("127.0.0.1", "0", 2, &url));
+    let gateway = start(&listening("127.0.0.11", "0", 2, &url));
     let port = port_of(&gateway);
     let [first, second] =
-        ["127.0.0.1", "127.0.0.2"].map(|host| settings(&listening(host, &port, 2, &url)));
+        ["127.0.0.11", "127.0.0.12"].map(|host| settings(&listening(host, &port, 2, &url)));
     // A worker that has not left yet is not waited for.
     for _ in 0..50 {
         gateway.reload(second.clone()).unwrap();
         gateway.reload(first.clone()).unwrap();
     }
     let address = gateway.addresses().remove(0);
-    // One whose handshake is still under way when a worker leaves at last is reset, and asks again.
-    let asked = || -> io::Result<String> {
-        let mut stream = TcpStream::connect(&address)?;
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let is_reset = |asked: &io::Result<String>| match asked {
-        Ok(_) => false,
-        Err(error) => {
-            let kind = error.kind();
-            matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-        }
-    };
-    let answer = iter::repeat_with(asked).find(|asked| !is_reset(asked));
-    assert!(answer.unwrap().unwrap().ends_with("\r\n\r\nin"));
+    assert!(asked(&address).ends_with("\r\n\r\nin"));
 }
 
 #[test]
@@ -134,14 +141,18 @@ fn a_gateway_that_is_full_may_come_back_to_a_port() {
     let text = |host: &str, port: &str| {
         listening(host, port, 1, &url).replace("workers", "limits: {max_connections: 1}\n  workers")
     };
-    let gateway = start(&text("127.0.0.1", "0"));
+    let gateway = start(&text("127.0.0.11", "0"));
     let port = port_of(&gateway);
     let mut first = Peer::client(&gateway);
     first.say("GET / HTTP/1.1\r\nho");
     // Waits for room, and the old listener with it.
     let mut second = Peer::client(&gateway);
-    gateway.reload(settings(&text("127.0.0.2", &port))).unwrap();
-    gateway.reload(settings(&text("127.0.0.1", &port))).unwrap();
+    gateway
+        .reload(settings(&text("127.0.0.12", &port)))
+        .unwrap();
+    gateway
+        .reload(settings(&text("127.0.0.11", &port)))
+        .unwrap();
     first.say("st: h\r\nconnection: close\r\n\r\n");
     assert_eq!(first.message().1, b"in");
     assert_eq!(second.get("/", "connection: close\r\n").1, b"in");

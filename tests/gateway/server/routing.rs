@@ -166,7 +166,7 @@ fn a_hash_of_the_client_is_of_the_one_behind_trusted_proxies() {
     let homes = |text: &str| -> Vec<Vec<u8>> {
         let gateway = start(text);
         let mut client = Peer::client(&gateway);
-        let clients = (0..20).map(|host| format!("x-forwarded-for: 192.0.2.{host}\r\n"));
+        let clients = (0..100).map(|host| format!("x-forwarded-for: 192.0.2.{host}\r\n"));
         let asked = clients.map(|from| client.get("/", &from).1);
         asked.collect()
     };

@@ -1,7 +1,7 @@
 //! What these tests have in common: a gateway from a few lines of YAML, upstreams and clients that
 //! a test plays by hand.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use asgi_relay::gateway::config::settings::Settings;
 use asgi_relay::gateway::config::{Overrides, from_text};
 use asgi_relay::gateway::{Gateway, Handle};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Where nobody listens. No port that was free just now: another test may be given that.
 pub(crate) const NOBODY: &str = "http://127.0.0.1:1";
@@ -65,7 +65,12 @@ pub(crate) struct Upstream(TcpListener);
 
 impl Upstream {
     pub(crate) fn bind() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Linux has it hold for accepting, too: a connection that never comes is no endless wait.
+        SockRef::from(&listener)
+            .set_read_timeout(Some(PATIENCE))
+            .unwrap();
+        Self(listener)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -76,9 +81,8 @@ impl Upstream {
         format!("http://{}", self.address())
     }
 
-    /// The next connection; waits for it for as long as a test may take.
+    /// The next connection.
     pub(crate) fn accept(&self) -> Peer {
-        // A listener cannot be read from with a timeout, but a test that hangs is killed.
         let (stream, _) = self.0.accept().unwrap();
         Peer::new(stream)
     }
@@ -96,6 +100,7 @@ impl Upstream {
         let url = self.url();
         let answer = std::sync::Arc::new(answer);
         std::thread::spawn(move || {
+            SockRef::from(&self.0).set_read_timeout(None).unwrap();
             for stream in self.0.incoming() {
                 let (mut peer, answer) = (Peer::new(stream.unwrap()), answer.clone());
                 std::thread::spawn(move || {
@@ -124,6 +129,7 @@ pub(crate) fn until(stream: &mut impl Read, mark: &str) -> String {
         let so_far = || String::from_utf8_lossy(&text).into_owned();
         match read {
             Ok(1) => text.push(octet[0]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => panic!("{other:?} after {:?}, no {mark:?}", so_far()),
         }
     }
@@ -166,14 +172,9 @@ impl Peer {
     /// A head; `None` at the end of the connection.
     pub(crate) fn next_head(&mut self) -> Option<String> {
         let mut first = [0];
-        match self.0.read(&mut first) {
-            Ok(1) => Some(format!(
-                "{}{}",
-                char::from(first[0]),
-                self.until("\r\n\r\n")
-            )),
-            _ => None,
-        }
+        self.0.read_exact(&mut first).ok()?;
+        let rest = self.until("\r\n\r\n");
+        Some(format!("{}{rest}", char::from(first[0])))
     }
 
     /// A head.
@@ -202,7 +203,8 @@ impl Peer {
             match self.0.read(&mut space) {
                 Ok(0) => break,
                 Ok(count) => octets.extend_from_slice(&space[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&octets)),
             }
         }
