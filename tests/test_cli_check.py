@@ -13,7 +13,7 @@ from asgi_relay import _cli
 
 from .support import scripts
 from .support.client import fetch
-from .support.gateway import starting
+from .support.gateway import START, starting
 from .support.upstream import Upstream, refusing
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_the_table_says_where_a_request_for_the_path_arrives(
     with Upstream(scripts.ok) as upstream:
         text = f"routes: [{{{route}, targets: '{upstream.url}{base}'}}]\n"
         with starting("serve", "-c", written(tmp_path, text), "--port", "0") as gateway:
-            gateway.wait_line("ready")
+            gateway.wait_line("ready", START)
             fetch(gateway.port, asked)
         assert upstream.requests[0].target == arrives.encode()
         assert any(line.endswith(f"   {upstream.url}{arrives}") for line in gateway.lines)

@@ -17,6 +17,7 @@ from .support.askers import CLIENTS, Askers
 from .support.client import Client, fetch
 from .support.exchange import Gate
 from .support.gateway import START, serving, starting, untimed
+from .support.ports import port_of, reserve
 from .support.processes import ROOT
 from .support.upstream import Upstream
 from .support.waiting import PATIENCE, wait_until
@@ -36,15 +37,18 @@ def listen(peer: WebSocketPeer) -> None:
 
 @pytest.mark.parametrize("how", ENDING)
 def test_it_ends_with_0_when_nothing_is_in_flight(how: signal.Signals) -> None:
-    with serving("--to", "http://127.0.0.1:1", "--port", "0") as gateway:
-        port = gateway.port
-        gateway.signal(how)
-        assert gateway.wait() == 0
-    told, ended = map(untimed, gateway.lines[-2:])
-    assert told.startswith(f"asgi-relay: {how.name}: requests in flight have 30 s to finish; ")
-    assert ended == "asgi-relay: ended"
-    with pytest.raises(ConnectionRefusedError):
-        Client(port)
+    # Held, or somebody else may listen there by the time that nobody should.
+    with reserve() as held:
+        port = port_of(held)
+        with serving("--to", "http://127.0.0.1:1", "--port", str(port)) as gateway:
+            assert gateway.port == port
+            gateway.signal(how)
+            assert gateway.wait() == 0
+        told, ended = map(untimed, gateway.lines[-2:])
+        assert told.startswith(f"asgi-relay: {how.name}: requests in flight have 30 s to finish; ")
+        assert ended == "asgi-relay: ended"
+        with pytest.raises(ConnectionRefusedError):
+            Client(port)
 
 
 def test_a_request_in_flight_is_finished() -> None:
@@ -269,12 +273,13 @@ def test_ctrl_c_ends_it_while_it_reads_its_file(command: str, tmp_path: Path) ->
 def test_ctrl_c_ends_a_check_that_waits_for_a_target(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     with Upstream(scripts.hang) as upstream:
-        # It waits for a handshake.
-        file.write_text(f"routes: [{{targets: '{upstream.url.replace('http', 'https')}'}}]")
+        # It waits for a handshake, for longer than its end is waited for here.
+        url = upstream.url.replace("http", "https")
+        file.write_text(f"routes: [{{targets: '{url}', timeout: {{connect: 60}}}}]")
         with starting("check", "-c", file) as gateway:
-            upstream.wait_connections(1)
+            upstream.wait_connections(1, START)
             gateway.signal(signal.SIGINT)
-            assert gateway.wait(2) == 128 + signal.SIGINT
+            assert gateway.wait() == 128 + signal.SIGINT
     assert gateway.lines == []
 
 

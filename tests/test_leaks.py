@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
-PATIENCE = 8.0
+PATIENCE = 30.0
 
 OBSERVED = "tests.programs.observed:app"
 UVICORN = ["-m", "uvicorn", OBSERVED, "--port", "{port}", "--log-level", "critical"]

@@ -134,7 +134,7 @@ def played(*several: Upstream) -> list[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=100,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -56,7 +56,7 @@ class Leaks:
         """Take the present state for the clean one, after a warm-up say."""
         self.before = Snapshot.take()
 
-    def check(self, within: float = 3.0) -> None:
+    def check(self, within: float = 10.0) -> None:
         """AssertionError with what is left, if it has not gone within so many seconds."""
         growth: dict[str, list[str]] = {}
 
