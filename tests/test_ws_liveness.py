@@ -11,7 +11,8 @@ import pytest
 
 from asgi_relay import Relay
 
-from .support.frames import CLOSE, PING, PONG, TEXT
+from .support.abreast import abreast
+from .support.frames import CLOSE, PING, PONG
 from .support.records import Records
 from .support.session import Session
 from .support.stream import Stream
@@ -21,6 +22,8 @@ from .support.websocket import Accept, UpstreamPeer, through
 pytestmark = pytest.mark.usefixtures("ways")
 
 SOON = 0.1
+PATIENT = 2.0
+"""Of a limit that ends the WebSocket: time to open it, and to be lent, on a busy machine."""
 LATER = 0.4
 
 
@@ -40,37 +43,37 @@ def read_all(peer: UpstreamPeer, answer: Any) -> list[int]:
 # -- pings ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", [UpstreamPeer.pong, UpstreamPeer.send_text])
-def test_a_silent_upstream_is_pinged_and_stays_while_it_answers(answer: Any) -> None:
-    with through(ws_ping_interval=SOON, ws_ping_timeout=1) as ends:
+def test_a_silent_upstream_is_pinged_and_stays_while_it_answers() -> None:
+    with through(ws_ping_interval=SOON, ws_ping_timeout=PATIENT) as ends:
         begin = time.monotonic()
-        # Whatever it says, it is there.
-        while time.monotonic() - begin < 1.3:
+        while time.monotonic() - begin < PATIENT + 5 * SOON:
             ping = ends.peer.receive()
             assert ping.opcode == PING
-            answer(ends.peer, ping.payload or b"here")
+            ends.peer.pong(ping.payload)
         ends.peer.send_text("still here")
         # The client's own hop is its server's business: it sees none of them.
-        while (frame := ends.client.receive()).payload != b"still here":
-            assert frame.opcode == TEXT
+        assert ends.client.receive().payload == b"still here"
 
 
 def test_an_upstream_that_answers_no_ping_is_given_up() -> None:
     records = Records()
-    with through(ws_ping_interval=SOON, ws_ping_timeout=SOON, logger=records.logger) as ends:
+    with through(ws_ping_interval=SOON, ws_ping_timeout=PATIENT, logger=records.logger) as ends:
+        begin = time.monotonic()
+        # What it says last, so that its silence begins no sooner.
+        ends.peer.send_text("the last")
+        assert ends.client.receive_message() == "the last"
         assert ends.peer.receive().opcode == PING
-        pinged = time.monotonic()
         assert ends.client.expect_close()[0] == 1011
-        assert time.monotonic() - pinged > SOON / 2
+        assert time.monotonic() - begin >= SOON + PATIENT
         ends.peer.wait_closed()
     (line,) = records.lines
     assert line.startswith("reverse_proxy.websocket_error ")
 
 
 def test_an_upstream_that_sends_is_not_pinged() -> None:
-    with through(ws_ping_interval=1) as ends:
-        for _ in range(6):
-            time.sleep(0.25)
+    with through(ws_ping_interval=2.5) as ends:
+        for _ in range(7):
+            time.sleep(LATER)
             ends.peer.send_text("busy")
             assert ends.client.receive_message() == "busy"
         ends.client.send_text("and the client")
@@ -95,10 +98,11 @@ def test_within_its_timeout_an_upstream_may_be_silent(timeout: float | None) -> 
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("ways", ["kept"], indirect=True)
 async def test_an_upstream_that_nobody_reads_is_not_given_up(anyio_backend: Any) -> None:
     """While the client is slow the relay does not read, and so cannot see an answer."""
     stream, accept = Stream(400), Accept()
-    pings = {"ws_ping_interval": SOON, "ws_ping_timeout": SOON}
+    pings = {"ws_ping_interval": PATIENT / 2, "ws_ping_timeout": PATIENT / 2}
     with Upstream(accept) as upstream:
         relay = Relay(upstream.url, shutdown_grace=0.1, **pings)  # type: ignore[arg-type]
         async with relay, Session().run(relay) as session:
@@ -107,7 +111,7 @@ async def test_an_upstream_that_nobody_reads_is_not_given_up(anyio_backend: Any)
             session.stop_reading()
             sending = threading.Thread(target=stream.send, args=[peer])
             sending.start()
-            await anyio.sleep(5 * SOON)
+            await anyio.sleep(PATIENT + 5 * SOON)
             assert stream.sent < stream.count
             session.go_on_reading()
             for _ in range(stream.count):
@@ -120,15 +124,15 @@ async def test_an_upstream_that_nobody_reads_is_not_given_up(anyio_backend: Any)
 
 
 def test_where_nothing_is_said_both_sides_are_closed() -> None:
-    with through(ws_idle_timeout=LATER) as ends:
-        begin = time.monotonic()
+    begin = time.monotonic()
+    with through(ws_idle_timeout=PATIENT) as ends:
         assert ends.client.answer_close()[0] == 1011
-        assert time.monotonic() - begin > LATER / 2
+        assert time.monotonic() - begin >= PATIENT
         assert ends.peer.answer_close()[0] == 1001
 
 
 def test_pings_are_no_messages() -> None:
-    with through(ws_idle_timeout=LATER, ws_ping_interval=SOON, ws_ping_timeout=5) as ends:
+    with through(ws_idle_timeout=PATIENT, ws_ping_interval=SOON, ws_ping_timeout=5) as ends:
         opcodes = read_all(ends.peer, lambda peer, payload: peer.pong(payload))
         assert opcodes[-1] == CLOSE
         assert PING in opcodes
@@ -136,7 +140,7 @@ def test_pings_are_no_messages() -> None:
 
 
 def test_pings_of_the_upstream_are_none_either() -> None:
-    with through(ws_idle_timeout=LATER) as ends:
+    with through(ws_idle_timeout=PATIENT) as ends:
         frame = None
         while frame is None or frame.opcode == PONG:
             ends.peer.ping(b"keep me")
@@ -145,26 +149,25 @@ def test_pings_of_the_upstream_are_none_either() -> None:
         assert (frame.opcode, frame.code) == (CLOSE, 1001)
 
 
-@pytest.mark.parametrize("sender", ["client", "peer"])
-def test_messages_either_way_keep_it(sender: str) -> None:
-    with through(ws_idle_timeout=1, ws_ping_interval=None) as ends:
-        here, there = (ends.client, ends.peer)[:: 1 if sender == "client" else -1]
-        for number in range(3):
-            here.send_text(str(number))
-            assert there.receive_message() == str(number)
-            time.sleep(LATER)
-        here.send_text("on and on")
-        assert there.receive_message() == "on and on"
+def test_messages_either_way_keep_it() -> None:
+    with abreast(2, ws_idle_timeout=3, ws_ping_interval=None) as [(client, peer), (other, sender)]:
+        for number in range(4):
+            if number:
+                time.sleep(1.1)
+            client.send_text(f"up {number}")
+            assert peer.receive_message() == f"up {number}"
+            sender.send_text(f"down {number}")
+            assert other.receive_message() == f"down {number}"
 
 
 def test_the_time_without_a_message_begins_with_the_last() -> None:
-    with through(ws_idle_timeout=1, ws_ping_interval=None) as ends:
-        time.sleep(0.5)
+    with through(ws_idle_timeout=3, ws_ping_interval=None) as ends:
+        time.sleep(1)
         sent = time.monotonic()
         ends.client.send_text("the only one")
         assert ends.peer.receive_message() == "the only one"
         assert ends.client.answer_close()[0] == 1011
-        assert time.monotonic() - sent > 0.9
+        assert time.monotonic() - sent >= 3
 
 
 def test_by_default_nothing_need_be_said() -> None:

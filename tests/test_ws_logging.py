@@ -136,7 +136,7 @@ def test_a_session_that_breaks_is_logged_once(break_it: Callable[[Through], None
 @pytest.mark.usefixtures("ways")
 def test_a_session_that_times_out_is_logged() -> None:
     records = Records()
-    with through(logger=records.logger, ws_ping_interval=0.1, ws_ping_timeout=0.1) as ends:
+    with through(logger=records.logger, ws_ping_interval=0.1, ws_ping_timeout=2) as ends:
         assert ends.client.expect_close()[0] == 1011
         wait_until(lambda: bool(records.all), "the event")
     assert len(records.all) == 1

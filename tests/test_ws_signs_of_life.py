@@ -5,57 +5,74 @@ When it is asked, and what becomes of one that gives none, is in test_ws_livenes
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from .support.abreast import abreast
 from .support.frames import BINARY, CONTINUATION, PING, TEXT
-from .support.websocket import ZERO_MASK, Through, through
+from .support.websocket import ZERO_MASK, UpstreamPeer, through
+from .support.wire import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.usefixtures("ways")
 
-LIMIT = 0.5
-"""Of `ws_ping_interval` and of `ws_ping_timeout`: together the longest silence."""
+INTERVAL, LIMIT = 1.0, 2.0
+"""Of `ws_ping_interval` and of `ws_ping_timeout`."""
 
-PAUSE = 0.25
+SILENCE = INTERVAL + LIMIT
+"""The longest that there may be."""
+
+PAUSE = 0.8
+SEVERAL = 4
+"""Pauses that are longer than that together."""
 
 SLOWLY = 700_000
-"""Octets of a large message that are taken in a second: less than a third of the system's buffer,
-which is when that asks for more, and more than is kept unsent.
+"""Octets of a large message that are taken in such a time: less than a third of the system's
+buffer, which is when that asks for more, and more than is kept unsent.
 """
 
+SIGNS: dict[str, Callable[[UpstreamPeer], None]] = {
+    "message": lambda peer: peer.send_text("a message"),
+    "ping": lambda peer: peer.ping(),
+    "pong": lambda peer: peer.pong(b"not what was asked for"),
+    "fragments": lambda peer: peer.send_fragments(BINARY, [b"a", b"b"]),
+}
 
-@pytest.mark.parametrize(
-    "sign",
-    [
-        lambda ends: ends.peer.send_text("a message"),
-        lambda ends: ends.peer.ping(),
-        lambda ends: ends.peer.pong(b"not what was asked for"),
-        lambda ends: ends.peer.send_fragments(BINARY, [b"a", b"b"]),
-    ],
-    ids=["message", "ping", "pong", "fragments"],
-)
-def test_any_frame_will_do(sign: Callable[[Through], None]) -> None:
-    with through(ws_ping_interval=LIMIT, ws_ping_timeout=LIMIT) as ends:
-        for _ in range(3):
-            while ends.peer.receive().opcode != PING:
+
+def test_any_frame_will_do() -> None:
+    # One whose sign is none is given up before it is asked again.
+    with abreast(len(SIGNS), ws_ping_interval=LIMIT, ws_ping_timeout=LIMIT) as pairs:
+        for (_, peer), sign in zip(pairs, SIGNS.values(), strict=True):
+            assert is_asked(peer)
+            sign(peer)
+        for (client, peer), name in zip(pairs, SIGNS, strict=True):
+            assert is_asked(peer), f"given up after a {name}"
+            peer.pong()
+            client.send_text("still here")
+            while peer.receive().payload != b"still here":
                 pass
-            sign(ends)
-        ends.client.send_text("still here")
-        while ends.peer.receive().payload != b"still here":
+
+
+def is_asked(peer: UpstreamPeer) -> bool:
+    """Wait until it is asked for a sign, or given up: whether it is the first."""
+    with contextlib.suppress(ClosedError, ConnectionError):
+        while peer.receive().opcode != PING:
             pass
+        return True
+    return False
 
 
 def test_a_frame_that_comes_slowly_will_do() -> None:
     """No pong can come before it is over: a large message over a slow link."""
-    pieces = [b"x" * 1000] * 10
-    with through(ws_ping_interval=LIMIT, ws_ping_timeout=LIMIT) as ends:
-        ends.peer.send_frame(BINARY, length=10_000)
+    pieces = [b"x" * 1000] * SEVERAL
+    with through(ws_ping_interval=INTERVAL, ws_ping_timeout=LIMIT) as ends:
+        ends.peer.send_frame(BINARY, length=1000 * SEVERAL)
         for piece in pieces:
             time.sleep(PAUSE)
             ends.peer.send(piece)
@@ -63,34 +80,34 @@ def test_a_frame_that_comes_slowly_will_do() -> None:
 
 
 def test_fragments_of_a_message_that_comes_slowly_will_do() -> None:
-    with through(ws_ping_interval=LIMIT, ws_ping_timeout=LIMIT) as ends:
+    with through(ws_ping_interval=INTERVAL, ws_ping_timeout=LIMIT) as ends:
         ends.peer.send_frame(TEXT, b"a", fin=False)
-        for _ in range(8):
+        for _ in range(SEVERAL):
             time.sleep(PAUSE)
             ends.peer.send_frame(CONTINUATION, b"b", fin=False)
         ends.peer.send_frame(CONTINUATION, b"c")
-        assert ends.client.receive_message() == "abbbbbbbbc"
+        assert ends.client.receive_message() == "a" + "b" * SEVERAL + "c"
 
 
 def test_a_large_message_that_is_taken_slowly_will_do() -> None:
     """No pong can come: the ping would stand behind the message in the system's buffer."""
     with (
-        through(ws_ping_interval=LIMIT, ws_ping_timeout=LIMIT) as ends,
+        through(ws_ping_interval=INTERVAL, ws_ping_timeout=LIMIT) as ends,
         ThreadPoolExecutor() as threads,
     ):
         threads.submit(ends.client.send_binary, bytes(8_000_000), mask=ZERO_MASK)
         begun, taken = time.monotonic(), 0
-        while (elapsed := time.monotonic() - begun) < 5 * LIMIT:
-            due = int(elapsed * SLOWLY)
+        while (elapsed := time.monotonic() - begun) < 1.2 * SILENCE:
+            due = int(elapsed / SILENCE * SLOWLY)
             ends.peer.reader.exactly(due - taken)
             taken = due
-            time.sleep(LIMIT / 20)
+            time.sleep(SILENCE / 40)
         ends.peer.send_text("still here")
         assert ends.client.receive_message() == "still here"
 
 
 def test_a_frame_that_stands_still_will_not() -> None:
-    with through(ws_ping_interval=0.2, ws_ping_timeout=0.2) as ends:
+    with through(ws_ping_interval=0.2, ws_ping_timeout=LIMIT) as ends:
         ends.peer.send_frame(BINARY, b"half", length=8)
         assert ends.client.expect_close()[0] == 1011
 

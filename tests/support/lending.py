@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asgi_relay._loop import _ports
 
+from .waiting import PATIENCE
+
 if TYPE_CHECKING:
     from .websocket import WebSocketPeer
-
-ENOUGH = 200
-"""Small messages after which a socket is lent, on a machine that is slow, too."""
 
 
 def lent() -> int:
@@ -32,7 +32,9 @@ class Lending:
         if not self.wanted:
             return
         others = lent()
-        for _ in range(ENOUGH):
+        # It takes some messages within a second, so on a slow machine more of them.
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             if peer is not None:
                 peer.send_text("calm")
             else:
