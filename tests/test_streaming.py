@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 EVENTS = [b"data: %d\n\n" % number for number in range(11)]
 SSE = [("Content-Type", "text/event-stream")]
 ON_EACH = pytest.mark.parametrize("server", EACH, indirect=True)
-PROMPT = 0.05
-"""Seconds between an upstream's sending something and the client's having it."""
+PROMPT = 1.0
+"""Seconds between an upstream's sending something and the client's having it, on a busy machine;
+what waited for the next event would not come at all.
+"""
 
 
 class Dripping:

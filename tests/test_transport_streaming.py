@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from asgi_relay import ASGITransport, Relay
+from asgi_relay import ASGITransport, Relay, Timeout
 from asgi_relay._loop import parked
 
 from .support.conversation import silence
 from .support.direct import Call
 from .support.kernel import wait_still
-from .support.waiting import PATIENCE
+from .support.waiting import AT_ONCE, PATIENCE
 
 if TYPE_CHECKING:
     from asgi_relay import _engine
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("anyio_backend")]
 MIB = 1024 * 1024
 MUCH = 16 * MIB
 PIECE = bytes(65536)
-AT_ONCE = 0.25
 CHUNKED = [(b"host", b"relay.test"), (b"transfer-encoding", b"chunked")]
 
 
 def relay_to(app: ASGIApp) -> Relay:
-    return Relay("http://inside", transport=ASGITransport(app))
+    # No timeout ends what is to end by itself.
+    return Relay("http://inside", transport=ASGITransport(app), timeout=Timeout(60))
 
 
 async def start(send: Send) -> None:
@@ -57,7 +57,7 @@ async def test_events_arrive_as_they_are_sent() -> None:
             arrived.set()
 
     async with relay_to(upstream) as relay:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             await relay(Call().scope(), silence, send)
 
 
@@ -82,7 +82,7 @@ async def test_a_conversation_goes_both_ways_at_once() -> None:
 
     with to_client, from_client:
         async with relay_to(mirror) as relay:
-            with anyio.fail_after(5):
+            with anyio.fail_after(PATIENCE):
                 await relay(Call("POST", headers=CHUNKED).scope(), receive, send)
 
 

@@ -49,8 +49,10 @@ CLOSES = [
     (4000, LONGEST),
     (4999, "x" * 123),
 ]
-WITHIN = 1.0
-"""Seconds within which the other side learns that a peer has vanished."""
+WITHIN = 4.0
+"""Seconds within which the other side learns that a peer has vanished: the relay waits for five
+where it waits for an answer to a close, and longer for any other sign.
+"""
 
 
 # -- with a close frame ----------------------------------------------------------------------------

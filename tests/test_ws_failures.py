@@ -23,7 +23,7 @@ from .support.records import Records
 from .support.servers import serve
 from .support.session import Session, given
 from .support.upstream import Connection, Upstream, refusing, silent
-from .support.waiting import wait_until
+from .support.waiting import AT_ONCE, PATIENCE, wait_until
 from .support.websocket import Accept, WebSocketClient, echo
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from .support.exchange import Exchange, Script
 
 LIMIT = 0.4
-MARGIN = 1.5
-AT_ONCE = 1.0
-"""Seconds within which an upstream must see that the client has left."""
+MARGIN = 8.0
+"""How much longer than its limit a timeout may take on a busy machine: by default it is 10 s."""
+NO_LIMIT = Timeout(60)
+"""Nothing ends before its client leaves."""
 
 
 def shaken(port: int, target: str = "/x") -> Response:
@@ -89,7 +90,7 @@ def test_a_connect_that_never_ends_is_a_504_after_timeout_connect() -> None:
 
 def test_a_refused_connection_is_tried_again(tmp_path: Path) -> None:
     path, records = tmp_path / "up.sock", Records()
-    settings = {"max_retries": 5, "retry_backoff_factor": 0.1, "logger": records.logger}
+    settings = {"max_retries": 8, "retry_backoff_factor": 0.1, "logger": records.logger}
     with (
         relayed(f"http+unix://{str(path).replace('/', '%2F')}", **settings) as front,
         WebSocketClient(front.port) as client,
@@ -106,7 +107,7 @@ def test_a_refused_connection_is_not_tried_again_without_retries() -> None:
     with refusing() as url, relayed(url, retry_backoff_factor=60) as front:
         begin = time.monotonic()
         assert shaken(front.port).status == 502
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < AT_ONCE
 
 
 # -- no answer -------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ def test_silence_is_a_504_after_timeout_read(script: Script) -> None:
         begin = time.monotonic()
         response = shaken(front.port)
         took = time.monotonic() - begin
-        upstream.connections[0].wait_closed()
+        upstream.wait_connections().wait_closed()
     assert (response.status, response.body) == (504, b"Gateway Timeout")
     assert LIMIT <= took < LIMIT + MARGIN
 
@@ -138,11 +139,11 @@ def test_silence_after_the_handshake_is_no_timeout() -> None:
     accept = Accept()
     with (
         Upstream(accept) as upstream,
-        relayed(upstream.url, timeout=0.2) as front,
+        relayed(upstream.url, timeout=2) as front,
         WebSocketClient(front.port) as client,
     ):
         client.open()
-        time.sleep(0.6)
+        time.sleep(2.5)
         accept.peer().send_text("still here")
         assert client.receive_message() == "still here"
         client.close()
@@ -212,7 +213,7 @@ def test_a_client_that_leaves_while_the_upstream_thinks_is_seen_there(
 ) -> None:
     with (
         Upstream(scripts.hang) as upstream,
-        serve(Relay(upstream.url), kind) as server,
+        serve(Relay(upstream.url, timeout=NO_LIMIT), kind) as server,
         WebSocketClient(server.port) as client,
     ):
         client.start()
@@ -235,7 +236,7 @@ async def test_a_disconnect_during_the_handshake_closes_the_upstream_s_connectio
     script: Script, code: int | None
 ) -> None:
     with Upstream(script) as upstream:
-        async with Relay(upstream.url) as relay:
+        async with Relay(upstream.url, timeout=NO_LIMIT) as relay:
             async with Session().run(relay) as session:
                 await anyio.to_thread.run_sync(upstream.wait_requests)
                 left = time.monotonic()
@@ -263,14 +264,14 @@ async def test_a_disconnect_that_crosses_the_101_closes_the_upstream_s_connectio
     inner = Accept(echo)
 
     def script(exchange: Exchange) -> None:
-        crossing.wait(10)
+        crossing.wait(PATIENCE)
         inner(exchange)
 
     with Upstream(script) as upstream:
         async with Relay(upstream.url) as relay:
             for _ in range(20):
                 async with Session().run(relay) as session:
-                    await anyio.to_thread.run_sync(crossing.wait, 10)
+                    await anyio.to_thread.run_sync(crossing.wait, PATIENCE)
                     session.leave(1006)
             for connection in upstream.connections:
                 # With a close frame, if it came that far.

@@ -23,6 +23,7 @@ from .support.frames import CLOSE
 from .support.session import Session
 from .support.tidy import Tidy, expect_engine_threads
 from .support.upstream import Upstream
+from .support.waiting import PATIENCE
 from .support.websocket import Accept, PeerClosedError, echo
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def test_two_loops_at_once() -> None:
             async def main() -> None:
                 async with Session().run(relay) as session:
                     await converse(session)
-                    await aside(opened.wait, 10)
+                    await aside(opened.wait, PATIENCE)
                     assert await session.closed() == (1001, "")
 
             try:
@@ -265,10 +266,10 @@ def test_two_loops_at_once() -> None:
         loops = [threading.Thread(target=live, args=(name,)) for name in ("asyncio", "trio")]
         for loop in loops:
             loop.start()
-        opened.wait(10)
+        opened.wait(PATIENCE)
         anyio.run(relay.shutdown)
         for loop in loops:
-            loop.join(10)
+            loop.join(PATIENCE)
     assert errors == []
 
 

@@ -10,12 +10,13 @@ import anyio
 import pytest
 from websockets.sync.client import connect
 
-from asgi_relay import Relay
+from asgi_relay import Relay, Timeout
 
 from .support import frames, scripts
 from .support.exchange import Gate
 from .support.http2 import Http2Client
 from .support.upstream import Upstream, refusing
+from .support.waiting import AT_ONCE
 from .support.websocket import Accept, WebSocketClient, echo
 from .support.websocket_servers import DEPRECATED, WEBSOCKET_SERVERS, serve_websockets
 from .support.wire import ClosedError
@@ -89,7 +90,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
     """One server of each kind for all the tests that leave it as it was."""
     found = Ends(request.param)
     with found.upstream:
-        relay = Relay(found.upstream.url, shutdown_grace=0.1)
+        relay = Relay(found.upstream.url, shutdown_grace=0.1, timeout=Timeout(60))
         with serve_websockets(relay, found.kind) as server:
             found.port = server.port
             yield found
@@ -156,7 +157,7 @@ def test_a_client_that_leaves_while_the_upstream_thinks(
             ends.gate.open()
             assert close_or_end(ends.peer()) in {1000, 1001, None}
         else:
-            assert connection.wait_closed() - left < 0.25
+            assert connection.wait_closed() - left < AT_ONCE
 
 
 # -- messages ------------------------------------------------------------------------------------
@@ -280,7 +281,7 @@ def test_the_client_vanishes(ends: Ends, leave: Callable[[WebSocketClient], None
         # granian does not tell an app such an end from a close without a code.
         allowed = {1000, 1001, None} if ends.kind == "granian" else {1001, None}
         assert close_or_end(peer) in allowed
-        assert time.monotonic() - left < 1
+        assert time.monotonic() - left < AT_ONCE
 
 
 def close_or_end(peer: WebSocketPeer) -> int | None:

@@ -14,6 +14,7 @@ from .support import asgi
 from .support.direct import Call
 from .support.in_process import TRANSPORTS, URL, WebSocketApp, echo, opened, relay_to
 from .support.tidy import Tidy
+from .support.waiting import AT_ONCE
 
 if TYPE_CHECKING:
     from .support.asgi import Receive, Scope, Send
@@ -205,10 +206,10 @@ async def test_a_client_that_leaves_while_the_app_thinks(kind: str) -> None:
         finally:
             gone.set()
 
-    async with opened(relay_to(app, kind)) as session:
+    async with opened(relay_to(app, kind, timeout=Timeout(60))) as session:
         await begun.wait()
         session.leave(1006)
-        with anyio.fail_after(0.25):
+        with anyio.fail_after(AT_ONCE):
             await gone.wait()
     assert session.sent == []
     await tidy.check()

@@ -10,6 +10,7 @@ import pytest
 from .support.in_process import WebSocketApp, echo, opened, relay_to, until_disconnect
 from .support.session import Session
 from .support.tidy import Tidy
+from .support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ async def test_an_app_that_does_not_read_stops_the_client() -> None:
 async def still(measure: Callable[[], int]) -> None:
     """Wait until something has begun and has not changed for many turns of the loop."""
     value, turns = 0, 0
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         while turns < 20 or not value:
             await anyio.sleep(0.005)
             turns = turns + 1 if measure() == value else 0
