@@ -16,7 +16,7 @@ from asgi_relay import Limits, RemoteProtocolError, Timeout
 from .support import scripts
 from .support.client import TruncatedError
 from .support.fleet import balanced
-from .support.front import relayed
+from .support.front import patience, relayed
 from .support.records import Records
 from .support.upstream import Upstream, refusing, silent
 
@@ -176,7 +176,7 @@ def test_an_answer_that_breaks_off_is_logged() -> None:
 
 
 def test_an_answer_that_stalls_is_logged() -> None:
-    url, records = logged(scripts.stall(), timeout=Timeout(read=0.4), max_retries=3)
+    url, records = logged(scripts.stall(), timeout=Timeout(read=2), max_retries=3)
     (record,) = records.all
     assert_event(record, "upstream_timeout", url=f"{url}/x", attempt=1, error=...)
 
@@ -230,7 +230,7 @@ def test_query_values_are_masked(target: str, shown: str) -> None:
 )
 def test_no_credential_is_in_any_line_or_field(script: Script) -> None:
     headers = [("Authorization", "Bearer secret"), ("Cookie", "a=secret"), ("X-Api-Key", "secret")]
-    settings = {"extra_request_headers": {"X-Key": "secret"}, "timeout": Timeout(read=0.4)}
+    settings = {"extra_request_headers": {"X-Key": "secret"}, "timeout": patience(script)}
     _, records = logged(script, "/x?k=secret", headers=headers, max_retries=1, **settings)
     assert records.all
     for record in records.all:

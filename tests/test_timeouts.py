@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from .support.exchange import Exchange
 
 LIMIT = 0.25
-MARGIN = 3.0
-"""How much longer than its limit a timeout may take on a busy machine."""
+MARGIN = 8.0
+"""How much longer than its limit a timeout may take on a busy machine: by default it is 10 s."""
 
-IDLE = 0.8
-PAUSE = 0.25
+IDLE = 3.0
+PAUSE = 0.8
 """A limit, and a pause that is well below it, of which several are above it."""
 
 
@@ -83,7 +83,7 @@ def test_an_upstream_that_never_answers_is_a_504_after_timeout_read() -> None:
         relayed(upstream.url, timeout=Timeout(read=LIMIT)) as front,
     ):
         response, took = timed(front)
-        upstream.connections[0].wait_closed()
+        upstream.wait_connections().wait_closed()
     assert_gateway_timeout(response)
     assert LIMIT <= took < LIMIT + MARGIN
 
@@ -156,7 +156,8 @@ def test_a_body_that_comes_slowly_is_no_timeout() -> None:
 def test_a_body_that_stops_is_cut_short_after_timeout_read(length: int | None) -> None:
     with (
         Upstream(scripts.stall(b"some", length=length)) as upstream,
-        relayed(upstream.url, timeout=Timeout(read=LIMIT)) as front,
+        # Time for the head, which has to come in it.
+        relayed(upstream.url, timeout=Timeout(read=2)) as front,
     ):
         begin = time.monotonic()
         with pytest.raises(TruncatedError) as cut:
@@ -165,7 +166,8 @@ def test_a_body_that_stops_is_cut_short_after_timeout_read(length: int | None) -
         assert cut.value.after == 4
         assert [type(error) for error in front.raised] == [ReadTimeout]
         upstream.connections[0].wait_closed()
-    assert LIMIT <= took < LIMIT + MARGIN
+    # Ten is the default.
+    assert 2 <= took < 8
 
 
 def test_a_client_that_reads_slowly_is_not_the_upstream_s_timeout() -> None:
@@ -177,7 +179,7 @@ def test_a_client_that_reads_slowly_is_not_the_upstream_s_timeout() -> None:
     ):
         client.start()
         head = client.read_head()
-        time.sleep(IDLE * 1.5)
+        time.sleep(IDLE * 1.2)
         assert sum(len(piece.data) for piece in client.pieces(head)) == size
         assert front.raised == []
 
@@ -190,7 +192,7 @@ def test_a_client_that_uploads_slowly_is_not_the_upstream_s_timeout() -> None:
     ):
         client.start("POST", chunked=True)
         client.send_chunks([b"x"], last=False)
-        time.sleep(IDLE * 1.5)
+        time.sleep(IDLE * 1.2)
         client.send_chunks([b"y"])
         assert client.read().body == b"xy"
 
@@ -211,8 +213,9 @@ def test_an_upstream_that_takes_nothing_of_an_upload_is_a_504_after_timeout_writ
         sending.start()
         response = client.read()
         took = time.monotonic() - begin
-        upstream.connections[0].wait_closed()
-        assert not upstream.requests[0].complete.is_set()
+        request = upstream.wait_requests()
+        request.connection.wait_closed()
+        assert not request.complete.is_set()
         client.abort()
         sending.join()
     assert_gateway_timeout(response)

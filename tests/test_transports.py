@@ -192,9 +192,10 @@ async def test_the_last_answer_arrives_when_retries_are_used_up(kind: str) -> No
 
 async def test_an_app_that_does_not_answer_in_time_is_a_504(kind: str) -> None:
     tidy = await Tidy.look_around()
-    cancelled: list[str] = []
+    begun, cancelled = list[str](), list[str]()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(kind)
         try:
             await anyio.sleep_forever()
         except anyio.get_cancelled_exc_class():
@@ -203,7 +204,8 @@ async def test_an_app_that_does_not_answer_in_time_is_a_504(kind: str) -> None:
 
     call = await ask(relay_to(app, kind, timeout=Timeout(read=0.1)))
     assert (call.status, call.body) == (504, b"Gateway Timeout")
-    assert cancelled == [kind]
+    # On a busy machine it may be too late for the call before that has begun.
+    assert cancelled == begun
     await tidy.check()
 
 
@@ -295,6 +297,6 @@ asyncio.run(main())
 print(sorted(name for name in sys.modules if name.split(".")[0] in {"httpx", "httpx2", "anyio"}))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")

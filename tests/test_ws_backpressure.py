@@ -140,6 +140,8 @@ async def test_a_send_that_waits_stops_the_upstream(anyio_backend: Any) -> None:
             sending = threading.Thread(target=stream.send, args=[peer])
             sending.start()
             await anyio.to_thread.run_sync(wait_still, lambda: stream.sent)
+            # The first may be on its way.
+            await session.until(lambda: bool(session.messages))
             assert len(session.messages) == 1
             assert left(peer, stream) <= MIB
             session.go_on_reading()

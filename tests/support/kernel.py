@@ -36,10 +36,14 @@ def buffered(sender: int, receiver: int) -> int:
 
 
 def wait_still(measure: Callable[[], int]) -> int:
-    """Wait until `measure` has not changed for a while; what it came to."""
+    """Wait until `measure` is more than 0 and has not changed for a while; what it came to.
+
+    Whoever is waited for may be kept waiting for longer than that by a busy machine: nothing may
+    be wrong where it goes on.
+    """
     value, since = measure(), time.monotonic()
     deadline = since + PATIENCE
-    while time.monotonic() - since < _STILL:
+    while not value or time.monotonic() - since < _STILL:
         time.sleep(0.01)
         if (now := measure()) != value:
             value, since = now, time.monotonic()
