@@ -23,7 +23,11 @@ from .support.waiting import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-pytestmark = pytest.mark.usefixtures("unowned")
+pytestmark = [
+    # What aiohttp's client leaves to the garbage collector when it closes late.
+    pytest.mark.usefixtures("unowned", "collected"),
+    pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning"),
+]
 
 BINARY = bytes(range(256)) * 400
 

@@ -26,6 +26,12 @@ from .support.waiting import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+pytestmark = [
+    # What aiohttp's client leaves to the garbage collector when it closes late.
+    pytest.mark.usefixtures("collected"),
+    pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning"),
+]
+
 POLLING, WEBSOCKET, UPGRADED = ["polling"], ["websocket"], ["polling", "websocket"]
 BINARY = bytes(range(256)) * 400
 NEWS = 10
