@@ -166,7 +166,9 @@ class Crowd:
 def _leave(writer: asyncio.StreamWriter, *, reset: bool) -> None:
     if reset:
         sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        # Whom a busy machine lets leave late the other side may have left.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         writer.transport.abort()
     else:
         writer.close()
