@@ -16,6 +16,7 @@ from .support.askers import CLIENTS, Askers
 from .support.client import Client, Response, fetch
 from .support.exchange import Gate
 from .support.gateway import Gateway, configured, write
+from .support.ports import port_of, reserve
 from .support.upstream import Upstream
 from .support.waiting import PATIENCE, wait_until
 from .support.websocket import Accept, WebSocketClient, echo
@@ -150,9 +151,10 @@ def test_websockets_and_downloads_outlive_a_reload(tmp_path: Path) -> None:
 
 def test_listeners_come_and_go_with_a_reload(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
-    with say(b"ok") as upstream:
+    # Held, so that nobody else listens there when the gateway does no longer.
+    with say(b"ok") as upstream, reserve() as held:
         routes = [{"targets": upstream.url}]
-        first, second = {"host": "127.0.0.1", "port": 0}, {"host": "localhost", "port": 0}
+        first, second = ({"host": "127.0.0.1", "port": port} for port in (0, port_of(held)))
         with configured(tmp_path, routes, server={"listeners": [first]}) as gateway:
             with Askers(gateway.port) as askers:
                 told = reload(gateway, file, routes, server={"listeners": [first, second]})

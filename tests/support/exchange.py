@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from . import wire
+from .waiting import PATIENCE
 
 if TYPE_CHECKING:
     from .upstream import Connection
@@ -86,7 +87,7 @@ class Request:
     def value(self, name: str) -> bytes | None:
         return wire.value(self.headers, name)
 
-    def wait_complete(self, timeout: float = 10.0) -> Request:
+    def wait_complete(self, timeout: float = PATIENCE) -> Request:
         if not self.complete.wait(timeout):
             raise AssertionError(f"{self.line!r}: not complete after {self.body_size} octets")
         return self
@@ -147,7 +148,7 @@ class Exchange:
         """The last chunk."""
         self.send(b"0\r\n\r\n")
 
-    def wait(self, gate: Gate, timeout: float = 30.0) -> None:
+    def wait(self, gate: Gate, timeout: float = 60.0) -> None:
         """Wait until the test opens the gate; ends the script when the peer leaves."""
         deadline = time.monotonic() + timeout
         # Two things can end the wait and one can be blocked on, hence the glances at the other.

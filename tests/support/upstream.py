@@ -33,6 +33,8 @@ class Connection:
         self.upstream = upstream
         self.index = index
         self.requests: list[Request] = []
+        self.peer: object = None
+        """Where it came from, as the socket module tells it."""
         self.closed_by_peer = threading.Event()
         self.closed_at = 0.0
         """time.monotonic() of the moment at which the peer's FIN or RST was noticed."""
@@ -183,11 +185,17 @@ class Upstream:
         """What scripts raised; `with` raises the first of them at its end."""
         self.stopping = threading.Event()
         self._condition = threading.Condition()
+        # Nobody else is given the port of one that has been stopped.
+        self._reserved = None if unix else reserve(host)
         family = socket.AF_UNIX if unix else socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.socket(family)
         if receive_buffer is not None:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._listener.bind(str(unix) if unix else (host, 0))
+        if self._reserved is None:
+            self._listener.bind(str(unix))
+        else:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.bind((host, port_of(self._reserved)))
         self._listener.listen(1024)
         self._address = self._listener.getsockname()
         self._watched: dict[int, Connection] = {}
@@ -225,6 +233,8 @@ class Upstream:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        if self._reserved is not None:
+            self._reserved.close()
         if self.errors and error is None:
             raise self.errors[0]
         # The test failed already: what went wrong here is often why.
@@ -247,6 +257,21 @@ class Upstream:
         self._epoll.close()
         for sock in (self._listener, self._wake, self._woken):
             sock.close()
+        if self._reserved is not None:
+            # It was shared with the listener, and is with nobody else.
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                self._reserved.setsockopt(socket.SOL_SOCKET, option, 0)
+
+    def settle(self) -> None:
+        """Wait until all that was sent here is recorded, once whoever sent it has gone."""
+        # Connections are accepted in the order in which they came: this one behind all others.
+        with socket.create_connection(self._address[:2]) as last:
+            name = last.getsockname()
+            self.wait_until(
+                lambda: any(one.peer == name for one in self.connections), "the last connection"
+            )
+        for connection in self.connections:
+            connection.wait_done()
 
     def wait_requests(self, count: int = 1, timeout: float = PATIENCE) -> Request:
         """Wait until the heads of `count` requests have been read; the last of them."""
@@ -301,11 +326,12 @@ class Upstream:
                 self._accept()
 
     def _accept(self) -> None:
-        sock, _ = self._listener.accept()
+        sock, peer = self._listener.accept()
         if not self.unix:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._condition:
             connection = Connection(self, sock, len(self.connections))
+            connection.peer = peer
             self.connections.append(connection)
             self._watched[sock.fileno()] = connection
             self._epoll.register(sock, select.EPOLLRDHUP)
