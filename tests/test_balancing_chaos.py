@@ -25,12 +25,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 passive = PassiveHealth(consecutive_failures=2, eject_time=0.1, max_ejected=1)
 settings: dict[str, Any] = {
     "passive_health": passive,
-    "timeout": Timeout(read=0.5),
+    "timeout": Timeout(read=2),
     "max_in_flight": 6,
     "max_retries": 2,
     "retry_exceptions": [TransportError],
 }
-checked = {"health_check": HealthCheck(interval=0.05, timeout=0.5, fall=1)}
+checked = {"health_check": HealthCheck(interval=0.05, timeout=2, fall=1)}
 
 
 def disturb(backend: Backend, relay: Relay, chance: random.Random) -> None:

@@ -107,7 +107,7 @@ async def test_the_key_may_be_the_clients_address() -> None:
     with upstreams("a", "b", "c") as three:
         async with relay_to(*three, balance=ConsistentHash(client_address=True)) as relay:
             homes_of: dict[int, set[bytes]] = {}
-            for host in [*range(30)] * 2:
+            for host in [*range(60)] * 2:
                 for port in (50007, 50008):
                     client = {"client": (f"192.0.2.{host}", port)}
                     call = await ask(relay, extra=client)

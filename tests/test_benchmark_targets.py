@@ -21,5 +21,5 @@ def test_the_page_lists_each_target() -> None:
     section = PAGE.read_text(encoding="utf-8").partition("## Targets\n")[2].partition("\n## ")[0]
     listed = re.findall(r"^\|.+\d.*\|$", section, re.MULTILINE)
     command = [sys.executable, "-X", "utf8", "-c", ROWS]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=30)
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60)
     assert listed == told.stdout.decode().splitlines()

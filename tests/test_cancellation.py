@@ -24,14 +24,12 @@ from .support.each import EACH
 from .support.kernel import buffered, wait_still
 from .support.servers import serve
 from .support.upstream import Upstream, silent
+from .support.waiting import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .support.exchange import Exchange, Request
-
-AT_ONCE = 2.0
-"""Seconds within which an upstream must see that the client has left; else it would be 30."""
 
 MUCH = 64 * 1024 * 1024
 SMALL = 64 * 1024
@@ -84,7 +82,7 @@ class Stage:
 
 
 def relay(upstream: Upstream) -> Relay:
-    timeout = Timeout(read=30, write=30, pool=AT_ONCE)
+    timeout = Timeout(read=60, write=60, pool=AT_ONCE)
     return Relay(upstream.url, limits=Limits(max_connections=1), timeout=timeout)
 
 
@@ -229,10 +227,12 @@ def test_a_client_that_leaves_an_upload_that_nobody_reads_is_noticed_by_the_writ
     bulk = Bulk(MUCH)
     with (
         Upstream(scripts.unread, receive_buffer=SMALL) as upstream,
-        serve(Relay(upstream.url, timeout=Timeout(write=0.5))) as server,
+        serve(Relay(upstream.url, timeout=Timeout(read=60, write=0.5))) as server,
         Client(server.port) as client,
     ):
         client.start("POST", length=MUCH)
+        bulk.send(client, 1)
+        upstream.wait_requests()
         client.sock.settimeout(0.1)
         with pytest.raises(TimeoutError):
             bulk.send(client)
@@ -288,7 +288,7 @@ async def test_a_client_that_leaves_between_two_tries_stops_them(anyio_backend: 
 @pytest.mark.anyio
 async def test_a_client_that_leaves_while_it_is_connected_is_noticed(anyio_backend: object) -> None:
     with silent() as url:
-        async with Relay(url) as relay:
+        async with Relay(url, timeout=Timeout(connect=60)) as relay:
             call = Call()
             left = await left_at(call, relay, lambda: None)
             assert time.monotonic() - left < AT_ONCE
@@ -301,7 +301,7 @@ def test_a_coroutine_that_is_closed_waits_for_nothing() -> None:
     async def play(upstream: Upstream) -> None:
         chunked = [(b"transfer-encoding", b"chunked")]
         call = Call(method="POST", headers=chunked, pieces=[b"half ", b"done"])
-        async with Relay(upstream.url) as relay:
+        async with Relay(upstream.url, timeout=Timeout(read=60)) as relay:
             coroutine = call(relay)
             coroutine.send(None)
             await asyncio.to_thread(upstream.wait_requests)

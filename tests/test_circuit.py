@@ -15,7 +15,7 @@ from asgi_relay import Limits, Target, Timeout
 from .support import scripts
 from .support.exchange import Gate
 from .support.fleet import asking, balanced, says, status_of, upstreams, wait_in_flight
-from .support.front import relayed
+from .support.front import patience, relayed
 from .support.waiting import wait_until
 from .support.websocket import Accept, WebSocketClient
 
@@ -136,7 +136,7 @@ def test_a_web_socket_is_in_flight_until_its_end() -> None:
 def test_a_failure_makes_room(script: Any, status: int) -> None:
     with (
         upstreams(script) as (a,),
-        balanced(a, max_in_flight=1, queue_timeout=0, timeout=Timeout(read=0.3)) as front,
+        balanced(a, max_in_flight=1, queue_timeout=0, timeout=patience(script)) as front,
     ):
         for _ in range(3):
             assert front.fetch(method="POST", body=b"x").status == status
@@ -145,7 +145,7 @@ def test_a_failure_makes_room(script: Any, status: int) -> None:
 
 def test_a_wait_for_room_is_not_a_wait_for_a_connection() -> None:
     """The two limits are checked one behind the other, and each has its own answer."""
-    settings = {"limits": Limits(max_connections=1), "timeout": Timeout(pool=0.2)}
+    settings = {"limits": Limits(max_connections=1), "timeout": Timeout(read=60, pool=2)}
     with (
         upstreams(scripts.hang) as (a,),
         balanced(a, max_in_flight=2, queue_timeout=0, **settings) as front,
@@ -154,6 +154,7 @@ def test_a_wait_for_room_is_not_a_wait_for_a_connection() -> None:
         a.wait_requests()
         assert front.fetch().status == 504
         with asking(front):
+            # It is in flight for as long as it waits for a connection.
             wait_in_flight(front, a, 2)
             assert front.fetch().status == 503
 

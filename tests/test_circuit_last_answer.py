@@ -111,15 +111,15 @@ def test_all_have_become_full_meanwhile() -> None:
     script = scripts.in_turn(
         scripts.gated(first, unavailable()), scripts.gated(second, scripts.ok), scripts.ok
     )
-    settings = {**retrying, "retry_backoff_factor": 1, "max_in_flight": 1}
+    settings = {**retrying, "retry_backoff_factor": 2, "max_in_flight": 1}
     with (
         upstreams(script) as (a,),
-        balanced(a, **settings, queue_timeout=1) as front,
+        balanced(a, **settings, queue_timeout=2) as front,
         asking(front) as (one,),
     ):
         a.wait_requests()
         with asking(front) as (other,):
-            # It is in the queue, or comes while the retry waits a second.
+            # It is in the queue, or comes while the retry waits for two seconds.
             first.throw_open()
             a.wait_requests(2)
             response = one.read()
@@ -130,10 +130,10 @@ def test_all_have_become_full_meanwhile() -> None:
 
 
 def test_a_large_one_holds_no_connection_while_its_retry_waits() -> None:
-    settings = {**retrying, "retry_backoff_factor": 2, "limits": Limits(max_connections=1)}
+    settings = {**retrying, "retry_backoff_factor": 4, "limits": Limits(max_connections=1)}
     with (
         upstreams(scripts.in_turn(unavailable(LARGE), scripts.ok)) as (a,),
-        balanced(a, **settings, timeout=Timeout(5, pool=1)) as front,
+        balanced(a, **settings, timeout=Timeout(60, pool=2)) as front,
         asking(front) as (one,),
     ):
         a.wait_requests()
@@ -146,7 +146,7 @@ def test_one_that_has_been_let_go_of_is_not_missed_in_vain() -> None:
     """There was a target when its retry began to wait, and none when it ended."""
     with (
         upstreams(unavailable(LARGE)) as (a,),
-        balanced(a, **{**retrying, "retry_backoff_factor": 1}) as front,
+        balanced(a, **{**retrying, "retry_backoff_factor": 3}) as front,
         asking(front) as (client,),
     ):
         a.wait_requests()

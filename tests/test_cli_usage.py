@@ -35,7 +35,7 @@ def run(
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -120,7 +120,7 @@ def test_a_value_that_cannot_be_used_over_a_file_ends_with_1(
 
 def test_python_m_is_the_same_command() -> None:
     command = [sys.executable, "-m", "asgi_relay", "--version"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == f"asgi-relay {__version__}\n"
 
 
@@ -172,7 +172,7 @@ def test_standard_output_that_is_closed_is_a_failure(command: str, tmp_path: Pat
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     reason = "cannot write to standard output: Bad file descriptor"
     assert (done.returncode, done.stderr) == (1, f"error: {reason}\n")

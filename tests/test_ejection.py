@@ -14,7 +14,7 @@ from asgi_relay import HealthCheck, PassiveHealth, Timeout
 from .support import scripts
 from .support.failing import Fickle, ask_until_ejected, by_failures, for_long, in_turn
 from .support.fleet import balanced, state_of, status_of, upstreams
-from .support.front import relayed
+from .support.front import patience, relayed
 from .support.upstream import refusing, silent
 from .support.waiting import wait_until
 
@@ -61,7 +61,7 @@ def test_a_success_between_them_begins_the_count_anew() -> None:
 def test_a_failure_is(script: Script) -> None:
     with (
         upstreams(script, "b") as (a, b),
-        balanced(a, b, **by_failures(2), timeout=Timeout(read=0.2)) as front,
+        balanced(a, b, **by_failures(2), timeout=patience(script, little=2)) as front,
     ):
         assert ask_until_ejected(front, a) <= 4
         assert {front.fetch().body for _ in range(4)} == {b"b"}

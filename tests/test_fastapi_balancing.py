@@ -192,7 +192,7 @@ def test_the_documents_gateway_leaves_the_dead_out(named: list[Upstream]) -> Non
 def test_the_fastest_gets_the_requests() -> None:
     def slow(exchange: Exchange) -> None:
         exchange.read_body()
-        time.sleep(0.15)
+        time.sleep(1.2)
         exchange.respond(body=b"slow")
 
     with Upstream(slow) as late, Upstream(scripts.answer(body=b"fast")) as early:
@@ -306,12 +306,13 @@ def test_another_timeout_than_the_usual(named: list[Upstream]) -> None:
         @app.get("/")
         async def gateway(request: Request) -> Any:
             with pytest.raises(HTTPException) as error:
-                await balancer.proxy_pass(request, "/x", timeout=0.2)
+                await balancer.proxy_pass(request, "/x", timeout=1)
             await checker.stop()
             return error.value.status_code
 
         with serve(app) as server:
             assert fetch(server.port).body == b"504"
+        upstream.settle()
         assert upstream.requests[-1].target == b"/base/x"
 
 

@@ -18,6 +18,7 @@ from asgi_relay.fastapi import proxy_pass
 from .support import scripts
 from .support.client import fetch
 from .support.exchange import Gate
+from .support.front import patience
 from .support.site import FRAMEWORKS, Site, served
 from .support.upstream import Upstream, refusing
 from .support.waiting import PATIENCE
@@ -38,13 +39,13 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         yield site
 
 
-def failing_over(site: Site, *hosts: str, timeout: Any = 0.3) -> Site:
+def failing_over(site: Site, *hosts: str) -> Site:
     """As the document has it: the next upstream where one raises."""
 
     async def endpoint(request: Request) -> Response:
         for host in hosts[:-1]:
             try:
-                return await proxy_pass(request, host, timeout=timeout)
+                return await proxy_pass(request, host)
             except fastapi.HTTPException as error:
                 if error.status_code not in (502, 504):
                     raise
@@ -67,10 +68,11 @@ def test_what_goes_wrong_before_the_head_is_raised(
     site: Site, script: Script | None, status: int, detail: str
 ) -> None:
     raised: list[HTTPException] = []
+    timeout = patience(script or scripts.ok)
 
     async def endpoint(request: Request) -> Response:
         try:
-            return await proxy_pass(request, url, timeout=Timeout(5, read=0.3))
+            return await proxy_pass(request, url, timeout=timeout)
         except HTTPException as error:
             raised.append(error)
             raise

@@ -207,9 +207,14 @@ def test_a_response_that_is_dropped_ends_the_exchange(site: Site, target: str, h
 
 def test_an_endpoint_that_is_called_off_ends_the_exchange(site: Site) -> None:
     async def endpoint(request: Request) -> Response:
-        with anyio.move_on_after(0.1):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call_off, tasks.cancel_scope)
             return await proxy_pass(request, upstream.url)
         return PlainTextResponse("too late")
+
+    async def call_off(scope: anyio.CancelScope) -> None:
+        await anyio.to_thread.run_sync(upstream.wait_requests)
+        scope.cancel()
 
     with Upstream(scripts.hang) as upstream:
         assert site.doing(endpoint).fetch().body == b"too late"

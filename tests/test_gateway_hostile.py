@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMITS = {
-    "header_timeout": 1,
-    "body_timeout": 1,
+    "header_timeout": 2,
+    "body_timeout": 2,
     "keepalive_timeout": 2,
     "max_header_size": 8192,
     "max_headers": 30,
@@ -270,7 +270,7 @@ def test_who_is_slow_is_let_go(port: int, upstream: Upstream) -> None:
                 dripping.send(b"a")
                 ended = dripping.sock.recv(1000) or b"closed"
             except TimeoutError:
-                assert time.monotonic() - began < 9
+                assert time.monotonic() - began < 20
             except ConnectionError:
                 ended = b"reset"
         assert ended in (b"closed", b"reset") or ended.startswith(b"HTTP/1.1 408 ")

@@ -201,29 +201,36 @@ def test_whoever_does_not_answer_is_not(script: Script) -> None:
 def test_the_body_of_an_answer_does_not_count(script: Script) -> None:
     """Its head said it; nobody waits for the rest, and nobody keeps it."""
     begin = time.monotonic()
+    check = HealthCheck("/health", method="GET", timeout=60)
     with (
         upstreams(scripts.by_path({b"/health": script, b"/": scripts.ok})) as (a,),
-        balanced(a, health_check=HealthCheck("/health", method="GET", timeout=5)) as front,
+        balanced(a, health_check=check) as front,
     ):
         assert front.fetch().status == 200
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 20
 
 
 # -- when ------------------------------------------------------------------------------------------
 
 
 def test_the_interval_and_its_jitter() -> None:
-    check = HealthCheck(interval=0.08, jitter=0.5)
-    with upstreams(scripts.ok) as (a,):
-        with balanced(a, health_check=check) as front:
+    check = HealthCheck(interval=0.2, jitter=0.9)
+    with upstreams(*[scripts.ok] * 10) as ten:
+        with balanced(*ten, health_check=check) as front:
             front.fetch()
-            a.wait_until(lambda: len(probed(a)) >= 16, "probes")
-        times = [probe.at for probe in probed(a)]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert min(gaps) >= 0.04 * 0.95, gaps
-    assert sum(gaps) / len(gaps) < 0.5, gaps
-    # No sleep ends early: without jitter none of them would be shorter than the interval.
-    assert min(gaps) < 0.075, gaps
+            for one in ten:
+                wait_until(lambda one=one: len(probed(one)) >= 9, "probes")  # type: ignore[misc]
+        gaps = [
+            later.at - earlier.at
+            for one in ten
+            for earlier, later in itertools.pairwise(probed(one))
+        ]
+    assert min(gaps) >= 0.02 * 0.95, gaps
+    # By default the interval is 10 seconds.
+    assert sum(gaps) / len(gaps) < 2, gaps
+    # No sleep ends early: without jitter none of them would be shorter than the interval. With it
+    # about half of 80 are, and still a few on a machine that makes each of them 0.1 s longer.
+    assert min(gaps) < 0.19, gaps
 
 
 def test_all_targets_are_probed_at_once() -> None:
@@ -296,7 +303,12 @@ def observed(front: Front, upstream: Upstream, wanted: str) -> None:
 def test_it_takes_so_many_in_a_row(
     results: tuple[int, ...], settings: dict[str, Any], change: tuple[str, str]
 ) -> None:
-    health = scripts.in_turn(*[scripts.answer(status) for status in results])
+    gate = Gate()
+    # The first is answered at once. What comes behind the last makes it well or ill again: only
+    # the seven can have brought the change about, however late it is heard of.
+    after = {500: 200, 200: 500}[results[-1]]
+    answers = [scripts.answer(status) for status in (*results, after)]
+    health = scripts.in_turn(answers[0], *(scripts.gated(gate, one) for one in answers[1:]))
     script = scripts.by_path({b"/health": health, b"/": scripts.ok})
     counts: list[int] = []
     with upstreams(script) as (a,):
@@ -305,13 +317,13 @@ def test_it_takes_so_many_in_a_row(
             if (told.before, told.after) == change:
                 counts.append(len(probed(a)))
 
-        check = HealthCheck("/health", interval=0.1, **settings)
+        check = HealthCheck("/health", interval=0.05, timeout=60, **settings)
         with balanced(a, health_check=check, on_target_change=changed) as front:
             assert front.fetch().status == (200 if change[0] == "healthy" else 503)
-            a.wait_until(lambda: len(probed(a)) >= 8, "probes")
-            observed(front, a, change[1])
+            gate.throw_open()
+            wait_until(lambda: bool(counts), "the change")
     # The very first answer decided; after it, the seventh is the third in a row.
-    assert counts[-1] in (7, 8)
+    assert counts[0] >= 7
 
 
 def test_a_target_that_recovers_is_used_again() -> None:

@@ -6,16 +6,17 @@ import time
 
 import pytest
 
-from asgi_relay import Relay
+from asgi_relay import Relay, Timeout
 
 from .support import scripts
 from .support.exchange import Gate
 from .support.http2 import Http2Client
 from .support.servers import serve
 from .support.upstream import Upstream
+from .support.waiting import AT_ONCE
 
-AT_ONCE = 2.0
-"""Seconds within which an upstream must see that the client has left."""
+PATIENT = Timeout(read=60)
+"""So long that an upstream which learns at once of a client's leaving was not told by it."""
 
 
 @pytest.mark.parametrize("kind", ["hypercorn-asyncio", "hypercorn-trio", "granian"])
@@ -27,7 +28,7 @@ def test_leaving_one_stream_ends_that_one_only(kind: str) -> None:
     )
     with (
         Upstream(script) as upstream,
-        serve(Relay(upstream.url), kind) as server,
+        serve(Relay(upstream.url, timeout=PATIENT), kind) as server,
         Http2Client(server.port) as client,
     ):
         left = client.start("GET", "/left")
@@ -58,7 +59,7 @@ def test_half_an_upload_of_a_stream_is_never_complete(
 ) -> None:
     with (
         Upstream(scripts.hang) as upstream,
-        serve(Relay(upstream.url), kind) as server,
+        serve(Relay(upstream.url, timeout=PATIENT), kind) as server,
         Http2Client(server.port) as client,
     ):
         stream = client.start("POST", "/", headers, ended=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +16,8 @@ from .support.exchange import Gate
 from .support.upstream import Upstream, refusing
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from .support.leaks import Leaks
 
 pytestmark = pytest.mark.anyio
@@ -85,10 +88,20 @@ async def test_a_cancelled_request(anyio_backend: object) -> None:
 
 
 async def test_a_timeout_around_a_request(anyio_backend: object) -> None:
+    async def limited(relay: Relay, tasks: TaskGroup) -> None:
+        with anyio.fail_after(math.inf) as limit:
+            tasks.start_soon(end, limit)
+            await Call()(relay)
+
+    async def end(limit: anyio.CancelScope) -> None:
+        """Its time is over as soon as the upstream has it."""
+        await anyio.to_thread.run_sync(upstream.wait_requests)
+        limit.deadline = anyio.current_time()
+
     with Upstream(scripts.hang) as upstream:
-        async with Relay(upstream.url) as relay:
-            with pytest.raises(TimeoutError), anyio.fail_after(0.2):
-                await Call()(relay)
+        async with Relay(upstream.url) as relay, anyio.create_task_group() as tasks:
+            with pytest.raises(TimeoutError):
+                await limited(relay, tasks)
             upstream.connections[0].wait_closed()
 
 

@@ -201,7 +201,7 @@ def test_a_timeout_of_a_replay_leaves_the_body_whole() -> None:
     with (
         Upstream(script) as upstream,
         relayed(
-            upstream.url, max_retries=2, retry_backoff_factor=0, timeout=Timeout(read=0.8)
+            upstream.url, max_retries=2, retry_backoff_factor=0, timeout=Timeout(read=1.5)
         ) as front,
         front.client() as client,
     ):

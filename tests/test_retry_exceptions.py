@@ -164,7 +164,7 @@ def test_the_last_failure_is_the_answer() -> None:
 
 def test_an_error_that_is_followed_by_a_good_answer_is_never_seen() -> None:
     script = scripts.in_turn(scripts.reset, scripts.say(b"?\r\n\r\n"), scripts.hang, scripts.ok)
-    settings = {"retry_exceptions": [TransportError], "timeout": Timeout(read=1), **at_once}
+    settings = {"retry_exceptions": [TransportError], "timeout": Timeout(read=2), **at_once}
     with Upstream(script) as upstream, relayed(upstream.url, max_retries=3, **settings) as front:
         assert front.fetch().body == b"ok"
 
@@ -174,6 +174,7 @@ def count_tries(script: Script, status: int, **settings: Any) -> int:
     with Upstream(script) as upstream:
         with relayed(upstream.url, max_retries=1, **at_once, **settings) as front:
             assert front.fetch().status == status
+        upstream.settle()
         return len(upstream.requests)
 
 

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from .exchange import Script
 
 
-def patience(script: Script, hanging: Script = scripts.hang) -> Timeout:
-    """Little where the upstream hangs; where it does not, a busy machine must not look like it."""
-    return Timeout(read=0.4) if script is hanging else Timeout(read=60)
+def patience(script: Script, hanging: Script = scripts.hang, little: float = 0.4) -> Timeout:
+    """Little where the upstream hangs; where it does not, a busy machine must not look like it.
+
+    Where others answer through the same relay `little` has to be enough for them: 2.
+    """
+    return Timeout(read=little) if script is hanging else Timeout(read=60)
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Front:
     relay: Relay
     loop: asyncio.AbstractEventLoop
     raised: list[BaseException] = field(default_factory=list)
+    active: int = 0
+    """How many calls of the relay are not over."""
 
     def client(self, **options: Any) -> Client:
         return Client(self.port, **options)
@@ -79,11 +84,14 @@ class _House:
             return
         front = self.front
         assert front is not None, "a request although no relay is in front"
+        front.active += 1
         try:
             await front.relay(scope, receive, send)
         except BaseException as error:
             front.raised.append(error)
             raise
+        finally:
+            front.active -= 1
 
 
 _house = _House()
