@@ -21,7 +21,6 @@ use super::policy::retry::is_idempotent;
 use super::relay::{Relay, Request};
 use super::report::Observer;
 use super::target::Target;
-use super::timer::poll_due;
 use super::upstream::failure;
 use super::upstream::lease::Lease;
 use super::upstream::memory::Call;
@@ -189,7 +188,7 @@ fn head<F: Future<Output = sender::Answer> + Unpin>(
         loop {
             let active_at = lease.socket().map(Socket::active_at);
             let silent_at = active_at.map_or(sent_at, |at| at.max(sent_at)) + idle;
-            ready!(poll_due(lease.timer(), silent_at, context));
+            ready!(lease.timer().poll_due(silent_at, context));
             if silent_at <= Instant::now() {
                 let error = Error::new(Kind::ReadTimeout, "no answer in time");
                 return Poll::Ready(Err(error));

@@ -1,19 +1,100 @@
-//! A timer that is set anew as seldom as possible.
+//! A timer that is set anew as seldom as possible, and tells nobody to be late whose octets wait.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// A timer that is made when it is first needed.
-pub type Timer = Option<Pin<Box<Sleep>>>;
+///
+/// It rings once the runtime has looked at its sockets behind the time: where the thread stood still,
+/// on a machine that is busy or a process that was stopped, what has come meanwhile is read first.
+#[derive(Debug, Default)]
+pub struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// The time has come.
+    look: Option<Arc<Look>>,
+}
 
-/// Waits until `due`, which may be another time at each call. A timer that rings too early is
-/// cheaper than one that is set anew with each octet, so whoever is woken looks at the clock.
-pub fn poll_due(timer: &mut Timer, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-    if timer.deadline() > due || timer.is_elapsed() {
-        timer.as_mut().reset(due);
+/// The runtime's next look at its sockets.
+#[derive(Debug)]
+struct Look {
+    is_over: AtomicBool,
+    task: Waker,
+}
+
+impl Look {
+    fn begin(context: &Context<'_>) -> Arc<Self> {
+        let look = Arc::new(Self {
+            is_over: AtomicBool::new(false),
+            task: context.waker().clone(),
+        });
+        // A task that yields is woken behind it.
+        let waker = Waker::from(Arc::clone(&look));
+        let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
+        look
     }
-    timer.as_mut().poll(context)
+}
+
+impl Wake for Look {
+    fn wake(self: Arc<Self>) {
+        self.is_over.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+impl Timer {
+    /// Waits until `due`, which may be another time at each call. A timer that rings too early is
+    /// cheaper than one that is set anew with each octet, so whoever is woken looks at the clock.
+    pub fn poll_due(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        let is_other = match sleep.is_elapsed() {
+            true => Instant::now() < due,
+            false => due < sleep.deadline(),
+        };
+        if is_other {
+            sleep.as_mut().reset(due);
+        }
+        self.poll(context)
+    }
+
+    /// Waits for so long, from the first call on.
+    pub fn poll_after(&mut self, time: Duration, context: &mut Context<'_>) -> Poll<()> {
+        self.sleep.get_or_insert_with(|| Box::pin(sleep(time)));
+        self.poll(context)
+    }
+
+    /// Whether anything has been waited for since it was last cleared.
+    pub const fn has_begun(&self) -> bool {
+        self.sleep.is_some()
+    }
+
+    /// What was waited for has come.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.as_mut();
+        if sleep.is_some_and(|sleep| sleep.as_mut().poll(context).is_pending()) {
+            self.look = None;
+            return Poll::Pending;
+        }
+        match &self.look {
+            // The task may be woken for other reasons before.
+            Some(look) if !look.task.will_wake(context.waker()) => {}
+            Some(look) if look.is_over.load(Ordering::Acquire) => {
+                self.look = None;
+                return Poll::Ready(());
+            }
+            Some(_) => return Poll::Pending,
+            None => {}
+        }
+        self.look = Some(Look::begin(context));
+        Poll::Pending
+    }
 }

@@ -59,7 +59,7 @@ impl ClientIo {
         Self {
             halves: Some(stream.into()),
             watch,
-            linger: None,
+            linger: Timer::default(),
         }
     }
 
@@ -83,10 +83,7 @@ impl ClientIo {
     }
 
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let timer = self
-            .linger
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
-        if timer.as_mut().poll(context).is_ready() {
+        if self.linger.poll_after(LINGER, context).is_ready() {
             return Poll::Ready(Ok(()));
         }
         let mut space = [std::mem::MaybeUninit::uninit(); 4096];
@@ -164,7 +161,7 @@ impl AsyncWrite for ClientIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.linger.is_none() {
+        if !this.linger.has_begun() {
             this.watch.end();
             let shut = this.halves()?.outlet.poll_shutdown(context);
             ready!(this.written(shut))?;

@@ -11,7 +11,7 @@ use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use crate::engine::timer::{Timer, poll_due};
+use crate::engine::timer::Timer;
 
 /// For whom an answer waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ where
                 future,
                 patience,
                 offered_at: None,
-                timer: None,
+                timer: Timer::default(),
             })),
         }
     }
@@ -89,7 +89,7 @@ impl<F: Future<Output = ()>> Future for Patient<F> {
             if due <= Instant::now() {
                 return Poll::Ready(());
             }
-            ready!(poll_due(this.timer, due, context));
+            ready!(this.timer.poll_due(due, context));
         }
         Poll::Pending
     }

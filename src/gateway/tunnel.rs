@@ -20,7 +20,7 @@ use super::service::Client;
 use super::watch::Order;
 use crate::engine::config::WebSockets;
 use crate::engine::report::Provenance;
-use crate::engine::timer::{Timer, poll_due};
+use crate::engine::timer::Timer;
 use crate::engine::websocket::message::{FAILED, GOING_AWAY, TOO_BIG};
 use crate::engine::websocket::pulse::{Due, Pulse};
 use crate::engine::websocket::socket::{Io, Switching};
@@ -73,7 +73,7 @@ async fn run(tunnel: Tunnel) {
         idle: settings.idle_timeout,
         pulse: Pulse::new(interval, settings.ping_timeout, Instant::now()),
         deadline: None,
-        timer: None,
+        timer: Timer::default(),
         web_socket: tunnel.web_socket,
     };
     let watch = tunnel.owner.presence.watch();
@@ -132,21 +132,17 @@ impl Joined {
             // A ping of our own that it takes is no sign of its life.
             let held_up = self.up.is_held_up() && !said;
             let now = Instant::now();
-            // What waits to be read came in time, however late this thread is.
             if self.poll_both(now, held_up, context).is_ready() {
                 return Poll::Ready(());
             }
-            match self.look_at_clock(now) {
+            let Some(next) = self.next(now) else {
+                return Poll::Pending;
+            };
+            ready!(self.timer.poll_due(next, context));
+            match self.look_at_clock(Instant::now()) {
                 Late::No => {}
-                Late::Said => {
-                    said = true;
-                    continue;
-                }
+                Late::Said => said = true,
                 Late::Over => return Poll::Ready(()),
-            }
-            match self.next(now) {
-                None => return Poll::Pending,
-                Some(next) => ready!(poll_due(&mut self.timer, next, context)),
             }
         }
     }

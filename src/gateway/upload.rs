@@ -102,7 +102,7 @@ impl Upload {
             incoming: Some(incoming),
             room: most.unwrap_or(u64::MAX),
             idle,
-            timer: None,
+            timer: Timer::default(),
             verdict: Arc::default(),
             watch,
             relay,
@@ -134,13 +134,8 @@ impl Upload {
         if self.verdict.patient.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        timer
-            .as_mut()
-            .poll(context)
-            .map(|()| self.fail(Fault::TooSlow))
+        let rings = self.timer.poll_after(idle, context);
+        rings.map(|()| self.fail(Fault::TooSlow))
     }
 }
 
@@ -162,7 +157,7 @@ impl Body for Upload {
         let Poll::Ready(next) = Pin::new(&mut *incoming).poll_frame(context) else {
             return this.poll_idle(context).map(|error| Some(Err(error)));
         };
-        this.timer = None;
+        this.timer.clear();
         Poll::Ready(match next {
             // hyper takes a reset without an error for the end.
             None if this.multiplexed && !incoming.is_end_stream() => {

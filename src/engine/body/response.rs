@@ -74,7 +74,7 @@ impl ResponseBody {
             content,
             first: None,
             idle,
-            timer: None,
+            timer: Timer::default(),
         }
     }
 
@@ -85,7 +85,7 @@ impl ResponseBody {
             content: ResponseContent::Ended,
             first: None,
             idle: None,
-            timer: None,
+            timer: Timer::default(),
         }
     }
 
@@ -99,7 +99,7 @@ impl ResponseBody {
             },
             first: None,
             idle,
-            timer: None,
+            timer: Timer::default(),
         }
     }
 
@@ -192,7 +192,7 @@ impl ResponseBody {
             None if self.is_cut() => Some(Err(failure::reset())),
             next => next,
         };
-        self.timer = None;
+        self.timer.clear();
         match (&next, &self.content) {
             (None, _) => self.end(),
             (Some(Ok(_)), ResponseContent::Http { incoming, .. }) if incoming.is_end_stream() => {
@@ -226,7 +226,7 @@ impl ResponseBody {
     /// Nobody takes anything at the moment: has nothing read ahead until [`ResponseBody::release`],
     /// and does not count that time as the upstream's silence.
     pub fn hold(&mut self) {
-        self.timer = None;
+        self.timer.clear();
         if let Some(socket) = self.socket() {
             socket.hold();
         }
@@ -274,10 +274,7 @@ impl ResponseBody {
         let Some(idle) = self.idle else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        ready!(timer.as_mut().poll(context));
+        ready!(self.timer.poll_after(idle, context));
         self.content = ResponseContent::Ended;
         Poll::Ready(Error::new(
             Kind::ReadTimeout,

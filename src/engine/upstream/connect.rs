@@ -208,7 +208,7 @@ impl Connector {
                 sender: Sender::Http2(sender),
                 task: tokio::spawn(work).abort_handle(),
                 socket,
-                timer: None,
+                timer: Timer::default(),
             });
         }
         let max_headers = self.speech.max_headers;
@@ -232,7 +232,7 @@ impl Connector {
             sender: Sender::Http1(sender),
             task,
             socket,
-            timer: None,
+            timer: Timer::default(),
         })
     }
 }

@@ -48,7 +48,7 @@ impl Lease {
     ) -> Self {
         Self {
             socket: connection.socket.upgrade(),
-            timer: connection.timer.take(),
+            timer: std::mem::take(&mut connection.timer),
             sending: Sending::Connection(connection, origin),
             reused,
             upload: None,
@@ -64,7 +64,7 @@ impl Lease {
             socket: None,
             reused,
             upload: None,
-            timer: None,
+            timer: Timer::default(),
             last: false,
             slot: None,
         }
@@ -124,7 +124,7 @@ impl Lease {
         let Sending::Connection(mut connection, origin) = sending else {
             return;
         };
-        connection.timer = self.timer.take();
+        connection.timer = std::mem::take(&mut self.timer);
         let Some(slot) = self.slot.take().filter(|_| !self.last) else {
             // Without its sender the connection ends, or has become another protocol's.
             return;

@@ -20,6 +20,7 @@ use super::connect::{Connection, SecureIo};
 use super::sender::Sender;
 use super::socket::{READ_BUFFER, Socket, SocketIo};
 use crate::engine::body::RequestBody;
+use crate::engine::timer::Timer;
 
 /// Header lines up to which hyper keeps room for them on the stack.
 const USUAL_HEADERS: usize = 100;
@@ -110,7 +111,7 @@ impl Resting {
                 sender: Sender::Http1(sender),
                 task: self.task,
                 socket: self.socket,
-                timer: None,
+                timer: Timer::default(),
             })
         })
     }

@@ -18,7 +18,7 @@ use crate::engine::error::{Error, Kind};
 use crate::engine::mailbox::{CHUNK_COST, End, Item, MESSAGE};
 use crate::engine::relay::Relay;
 use crate::engine::report::Provenance;
-use crate::engine::timer::{Timer, poll_due};
+use crate::engine::timer::Timer;
 
 /// How a session ends.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
             busy: now,
             calm: Calm::new(now),
             patience: None,
-            timer: None,
+            timer: Timer::default(),
         }
     }
 
@@ -165,7 +165,7 @@ impl<'a> Session<'a> {
                     lane.lend(loan);
                     // Whoever has something at once looks at the lane.
                     drop(lane);
-                    let ends = poll_due(&mut self.timer, Instant::now() + LOAN, context);
+                    let ends = self.timer.poll_due(Instant::now() + LOAN, context);
                     if self.ends.lookout.begin(place).is_err() || ends.is_ready() {
                         context.waker().wake_by_ref();
                     }
@@ -340,6 +340,11 @@ impl<'a> Session<'a> {
                 true => now,
                 false => self.peer.heard_at(),
             });
+            let Some(next) = self.next_deadline(now) else {
+                return Poll::Pending;
+            };
+            ready!(self.timer.poll_due(next, context));
+            now = Instant::now();
             let failed = |error: &'static str| Error::new(Kind::ReadTimeout, error);
             let pulse = self.pulse.due(now);
             if pulse == Due::GiveUp {
@@ -369,11 +374,6 @@ impl<'a> Session<'a> {
                     self.unflushed = self.peer.poll_flush(context).is_pending();
                 }
             }
-            let Some(next) = self.next_deadline(now) else {
-                return Poll::Pending;
-            };
-            ready!(poll_due(&mut self.timer, next, context));
-            now = Instant::now();
         }
     }
 

@@ -63,7 +63,7 @@ impl SocketIo {
             end: End(Arc::downgrade(&socket)),
             socket,
             stream: read,
-            timer: None,
+            timer: Timer::default(),
             patient: false,
             deaf_peer: false,
         }
@@ -78,7 +78,7 @@ impl SocketIo {
     /// Lets a write wait for as long as it likes from now on.
     pub fn lift_write_timeout(&mut self) {
         self.patient = true;
-        self.timer = None;
+        self.timer.clear();
     }
 
     /// Another protocol is spoken from now on, whose writes may wait for as long as they like.
@@ -168,7 +168,7 @@ impl SocketIo {
                 Poll::Ready(Ok(all()))
             }
             written => {
-                self.timer = None;
+                self.timer.clear();
                 written
             }
         }
@@ -178,10 +178,7 @@ impl SocketIo {
         let Some(idle) = self.socket.write_idle.filter(|_| !self.patient) else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        ready!(timer.as_mut().poll(context));
+        ready!(self.timer.poll_after(idle, context));
         self.socket.reset_on_close();
         let error = Error::new(
             Kind::WriteTimeout,
