@@ -73,6 +73,13 @@ impl Timer {
         self.sleep.is_some()
     }
 
+    /// The timer for another task, of which the one before is forgotten.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let sleep = self.sleep.take();
+        Self { sleep, look: None }
+    }
+
     /// What was waited for has come.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -96,5 +103,50 @@ impl Timer {
         }
         self.look = Some(Look::begin(context));
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io;
+    use std::task::ready;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn what_has_come_by_then_is_read_first() -> io::Result<()> {
+        let (mut near, far) = UnixStream::pair()?;
+        let due = Instant::now() + LIMIT;
+        // It comes when the runtime has seen that the time is over, and has not looked again.
+        let writing = tokio::spawn(async move {
+            sleep_until(due).await;
+            far.try_write(b"x").map(|_| far)
+        });
+        let mut timer = Timer::default();
+        let mut reading = pin!(near.read_u8());
+        let read = poll_fn(|context| {
+            if let Poll::Ready(read) = reading.as_mut().poll(context) {
+                return Poll::Ready(read.map(Some));
+            }
+            ready!(timer.poll_due(due, context));
+            Poll::Ready(Ok(None))
+        });
+        assert_eq!(read.await?, Some(b'x'));
+        writing.await??;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn it_rings_though_what_is_due_is_always_now() {
+        let due = Instant::now() + LIMIT;
+        let mut timer = Timer::default();
+        poll_fn(|context| timer.poll_due(due.max(Instant::now()), context)).await;
+        assert!(Instant::now() >= due);
     }
 }

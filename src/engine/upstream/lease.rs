@@ -48,7 +48,7 @@ impl Lease {
     ) -> Self {
         Self {
             socket: connection.socket.upgrade(),
-            timer: std::mem::take(&mut connection.timer),
+            timer: connection.timer.take(),
             sending: Sending::Connection(connection, origin),
             reused,
             upload: None,
@@ -124,7 +124,7 @@ impl Lease {
         let Sending::Connection(mut connection, origin) = sending else {
             return;
         };
-        connection.timer = std::mem::take(&mut self.timer);
+        connection.timer = self.timer.take();
         let Some(slot) = self.slot.take().filter(|_| !self.last) else {
             // Without its sender the connection ends, or has become another protocol's.
             return;
