@@ -96,6 +96,7 @@ impl<T: Item> Pipe<T> {
         state.ended = true;
         state.queue = VecDeque::new();
         state.queued = 0;
+        // The reader's waker would keep its task's memory and its runtime's descriptors.
         let (writers, reader) = (state.writers.take(), state.reader.take());
         drop(state);
         drop(reader);

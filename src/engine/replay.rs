@@ -41,6 +41,7 @@ impl Replay {
     /// Another try begins at the start, and those before it are over; `None` where the start is no
     /// longer there.
     pub(super) fn begin(&mut self) -> Option<Place> {
+        // The first is always let in, be it to hear why there is nothing.
         if self.lost && self.newest > 0 {
             return None;
         }

@@ -59,13 +59,13 @@ impl Timer {
         if is_other {
             sleep.as_mut().reset(due);
         }
-        self.poll(context)
+        poll(sleep.as_mut(), &mut self.look, context)
     }
 
     /// Waits for so long, from the first call on.
     pub fn poll_after(&mut self, time: Duration, context: &mut Context<'_>) -> Poll<()> {
-        self.sleep.get_or_insert_with(|| Box::pin(sleep(time)));
-        self.poll(context)
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(time)));
+        poll(sleep.as_mut(), &mut self.look, context)
     }
 
     /// Whether anything has been waited for since it was last cleared.
@@ -84,26 +84,24 @@ impl Timer {
     pub fn clear(&mut self) {
         *self = Self::default();
     }
+}
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.sleep.as_mut();
-        if sleep.is_some_and(|sleep| sleep.as_mut().poll(context).is_pending()) {
-            self.look = None;
-            return Poll::Pending;
-        }
-        match &self.look {
-            // The task may be woken for other reasons before.
-            Some(look) if !look.task.will_wake(context.waker()) => {}
-            Some(look) if look.is_over.load(Ordering::Acquire) => {
-                self.look = None;
-                return Poll::Ready(());
-            }
-            Some(_) => return Poll::Pending,
-            None => {}
-        }
-        self.look = Some(Look::begin(context));
-        Poll::Pending
+fn poll(
+    sleep: Pin<&mut Sleep>,
+    look: &mut Option<Arc<Look>>,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    if sleep.poll(context).is_pending() {
+        *look = None;
+        return Poll::Pending;
     }
+    match look.take() {
+        Some(begun) if begun.is_over.load(Ordering::Acquire) => return Poll::Ready(()),
+        // The task may be woken for other reasons before.
+        Some(begun) if begun.task.will_wake(context.waker()) => *look = Some(begun),
+        _ => *look = Some(Look::begin(context)),
+    }
+    Poll::Pending
 }
 
 #[cfg(test)]

@@ -89,16 +89,6 @@ async fn run(tunnel: Tunnel) {
     .await;
 }
 
-/// What the clock has had done.
-enum Late {
-    /// Nothing.
-    No,
-    /// There is something to write.
-    Said,
-    /// It is over.
-    Over,
-}
-
 struct Joined {
     client: TokioIo<Upgraded>,
     upstream: Rewound<Box<dyn Io>>,
@@ -127,10 +117,9 @@ impl Joined {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut said = false;
+        // Asked once: a ping of our own that it takes is no sign of its life.
+        let held_up = self.up.is_held_up();
         loop {
-            // A ping of our own that it takes is no sign of its life.
-            let held_up = self.up.is_held_up() && !said;
             let now = Instant::now();
             if self.poll_both(now, held_up, context).is_ready() {
                 return Poll::Ready(());
@@ -139,10 +128,8 @@ impl Joined {
                 return Poll::Pending;
             };
             ready!(self.timer.poll_due(next, context));
-            match self.look_at_clock(Instant::now()) {
-                Late::No => {}
-                Late::Said => said = true,
-                Late::Over => return Poll::Ready(()),
+            if self.is_late(Instant::now()) {
+                return Poll::Ready(());
             }
         }
     }
@@ -180,27 +167,25 @@ impl Joined {
         Poll::Pending
     }
 
-    /// Does what is due by now.
-    fn look_at_clock(&mut self, now: Instant) -> Late {
+    /// Does what is due by now; whether that is the end.
+    fn is_late(&mut self, now: Instant) -> bool {
         if let Some(deadline) = self.deadline {
-            return match deadline <= now {
-                true => Late::Over,
-                false => Late::No,
-            };
+            return deadline <= now;
         }
         // What it says is not read then.
         if self.down.is_held_up() {
             self.pulse.heard(now);
         }
-        let idle = self.idle_at().is_some_and(|at| at <= now);
         match self.pulse.due(now) {
-            _ if idle && !self.web_socket => return Late::Over,
-            Due::GiveUp => self.part(FAILED, GOING_AWAY),
-            _ if idle => self.part(FAILED, GOING_AWAY),
             Due::Ask if self.up.is_held_up() || self.up.ask() => self.pulse.asked(now),
-            Due::Ask | Due::Nothing(_) => return Late::No,
+            Due::GiveUp => self.part(FAILED, GOING_AWAY),
+            Due::Ask | Due::Nothing(_) => {}
         }
-        Late::Said
+        let idle = self.idle_at().is_some_and(|at| at <= now);
+        if idle && self.web_socket {
+            self.part(FAILED, GOING_AWAY);
+        }
+        idle && !self.web_socket
     }
 
     fn idle_at(&self) -> Option<Instant> {
